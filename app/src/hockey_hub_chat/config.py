@@ -1,0 +1,219 @@
+"""The one reader of the environment: every setting, its type and its default.
+
+Names are those of the deployment guide. Secrets may come as files named like the setting in lower case, in
+``CREDENTIALS_DIRECTORY`` (systemd's ``LoadCredential=``) or ``SECRETS_DIR``. All bad settings are reported at once.
+With nothing set this is the embedded default: SQLite, an in-process bus and local files.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import parse_qs, urlsplit
+
+import pydantic
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from hockey_hub_chat.errors import ConfigError
+
+#: File names looked for in the credentials directory when the path settings are not given.
+JWT_PRIVATE_FILE = "jwt_private.pem"
+JWT_PUBLIC_FILE = "jwt_public.pem"
+
+
+def _secret_directories() -> list[Path]:
+    names = (os.environ.get("CREDENTIALS_DIRECTORY"), os.environ.get("SECRETS_DIR"))
+    return [Path(name) for name in names if name and Path(name).is_dir()]
+
+
+def _default_data_dir() -> Path:
+    home = os.environ.get("XDG_DATA_HOME")
+    if home:
+        return Path(home) / "hockey-hub-chat"
+    try:
+        return Path.home() / ".local" / "share" / "hockey-hub-chat"
+    except RuntimeError:  # an account without a home
+        return Path("build") / "run"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; ``load`` makes one from the environment."""
+
+    model_config = SettingsConfigDict(
+        case_sensitive=False, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    app_env: Literal["development", "production"] = "development"
+    service_name: str = "communication-service"
+
+    database_url: str = ""
+    database_password: SecretStr = SecretStr("")
+    database_pool_size: int = Field(20, ge=1, le=1000)
+    database_ssl: bool = False
+    database_ssl_root_cert: Path | None = None
+
+    redis_url: str = ""
+    redis_username: str = ""
+    redis_password: SecretStr = SecretStr("")
+    redis_tls: bool = False
+    redis_ca_cert: Path | None = None
+
+    host: str = "127.0.0.1"
+    port: int = Field(3002, ge=0, le=65535)
+    bind: str = ""
+    web_concurrency: int = Field(1, ge=1, le=256)
+    graceful_timeout_seconds: int = Field(30, ge=1, le=600)
+    max_connections_per_worker: int = Field(10_000, ge=1)
+    heartbeat_seconds: int = Field(25, ge=1, le=600)
+
+    public_url: str = ""
+    cors_origins: str = ""
+    cookie_secure: bool = Field(default=None, validate_default=False)  # type: ignore[assignment]  # set below from app_env
+    jwt_private_key_path: Path | None = None
+    jwt_public_key_path: Path | None = None
+    jwt_access_ttl_seconds: int = Field(600, ge=10, le=86_400)
+    session_ttl_days: int = Field(30, ge=1, le=3650)
+
+    rate_limit_window_ms: int = Field(60_000, ge=100)
+    rate_limit_max_requests: int = Field(100, ge=1)
+    message_rate_limit: int = Field(30, ge=1)
+    login_rate_limit: int = Field(10, ge=1)
+
+    enable_metrics: bool = True
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(9464, ge=0, le=65535)
+    prometheus_multiproc_dir: Path | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["json", "console"] = Field(default=None, validate_default=False)  # type: ignore[assignment]
+
+    data_dir: Path = Field(default_factory=_default_data_dir)
+
+    @field_validator("log_level", "app_env", "log_format", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("database_password", "redis_password", mode="before")
+    @classmethod
+    def _without_newline(cls, value: Any) -> Any:
+        return value.rstrip("\r\n") if isinstance(value, str) else value
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str) -> str:
+        if value and not value.startswith(("postgresql://", "postgres://", "sqlite:///")):
+            raise ValueError("must start with postgresql:// or sqlite:///")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_redis(cls, value: str) -> str:
+        if value and not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("public_url")
+    @classmethod
+    def _is_an_origin(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.netloc or parts.path not in ("", "/")):
+            raise ValueError("must look like https://chat.example.org, without a path")
+        return value.rstrip("/")
+
+    @field_validator("bind")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        if value and not value.startswith("unix:") and not value.rpartition(":")[2].isdigit():
+            raise ValueError("must look like unix:/path/to/socket or host:port")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: dict[str, Any]) -> dict[str, Any]:
+        production = str(values.get("app_env", "")).lower() == "production"
+        filled = {"cookie_secure": production, "log_format": "json" if production else "console"}
+        for name, file in (("jwt_private_key_path", JWT_PRIVATE_FILE), ("jwt_public_key_path", JWT_PUBLIC_FILE)):
+            found = [directory / file for directory in _secret_directories() if (directory / file).is_file()]
+            if found:
+                filled[name] = found[0]
+        return {**filled, **{key: value for key, value in values.items() if value is not None}}
+
+    @model_validator(mode="after")
+    def _complete(self) -> Settings:
+        if self.is_production:
+            needed = {
+                "DATABASE_URL": self.database_url,
+                "REDIS_URL": self.redis_url,
+                "PUBLIC_URL": self.public_url,
+                "JWT_PRIVATE_KEY_PATH": self.jwt_private_key_path,
+            }
+            missing = [name for name, value in needed.items() if not value]
+            if missing:
+                raise _MissingInProductionError(missing)
+        return self
+
+    @property
+    def is_production(self) -> bool:
+        """Whether nothing may be made up."""
+        return self.app_env == "production"
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the database is the embedded one."""
+        return not self.database_url or self.database_url.startswith("sqlite:")
+
+    @property
+    def sqlite_path(self) -> Path:
+        """The embedded database's file."""
+        if self.database_url:
+            return Path(self.database_url.removeprefix("sqlite:///"))
+        return self.data_dir / "chat.sqlite3"
+
+    @property
+    def jwt_private_key(self) -> Path:
+        """The signing key's file: given, or the embedded default's own."""
+        return self.jwt_private_key_path or self.data_dir / JWT_PRIVATE_FILE
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The origins a browser may act from: our own and those in ``CORS_ORIGINS``."""
+        given = [self.public_url, *self.cors_origins.split(",")]
+        return frozenset(origin.strip().rstrip("/").lower() for origin in given if origin.strip())
+
+    @property
+    def database_query(self) -> dict[str, list[str]]:
+        """The parameters inside ``DATABASE_URL``."""
+        return parse_qs(urlsplit(self.database_url).query)
+
+
+class _MissingInProductionError(ValueError):
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(", ".join(names))
+        self.names = names
+
+
+def load(**overrides: Any) -> Settings:
+    """Read the environment and the secret files.
+
+    Args:
+        overrides: settings by field name that win over the environment.
+
+    Raises:
+        ConfigError: ``details["settings"]`` maps each bad setting to what is wrong with it.
+    """
+    problems: dict[str, str] = {}
+    try:
+        return Settings(_secrets_dir=_secret_directories() or None, **overrides)
+    except pydantic.ValidationError as error:
+        for item in error.errors(include_url=False, include_context=True, include_input=False):
+            cause = item.get("ctx", {}).get("error")
+            if isinstance(cause, _MissingInProductionError):
+                problems.update(dict.fromkeys(cause.names, "must be set in production"))
+            else:
+                problems[".".join(map(str, item["loc"])).upper()] = item["msg"].removeprefix("Value error, ")
+    except OSError as error:
+        problems[Path(str(error.filename)).name.upper()] = f"cannot be read: {error.strerror}"
+    listed = "; ".join(f"{name}: {what}" for name, what in sorted(problems.items()))
+    raise ConfigError(f"Bad settings: {listed}", {"settings": problems})

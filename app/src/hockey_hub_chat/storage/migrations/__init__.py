@@ -1,0 +1,1 @@
+"""Alembic's scripts, shipped with the package. Expand only: the previous release runs against the schema for a while."""

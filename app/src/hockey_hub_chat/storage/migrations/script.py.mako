@@ -1,0 +1,16 @@
+"""${message}
+
+Expand only, compatible with the previous release; indexes on big tables CONCURRENTLY (in an autocommit block).
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    ${upgrades if upgrades else "pass"}

@@ -1,0 +1,133 @@
+"""Log-in sessions: which refresh token is current, and what was revoked. Holds hashes, never tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from hockey_hub_chat.storage.tables import UTC, sessions, users
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session with what is needed of its person."""
+
+    id: UUID
+    user_id: int
+    username: str
+    is_admin: bool
+    refresh_hash: bytes
+    previous_refresh_hash: bytes | None
+    rotated_at: datetime | None
+    expires_at: datetime
+    revoked_at: datetime | None
+    disabled_at: datetime | None
+
+    def is_live(self, now: datetime) -> bool:
+        """Whether the session still counts."""
+        return self.revoked_at is None and self.disabled_at is None and now < self.expires_at
+
+
+def create(
+    conn: sa.Connection, *, session_id: UUID, user_id: int, refresh_hash: bytes, user_agent: str, expires_at: datetime
+) -> None:
+    """Begin a session."""
+    conn.execute(
+        sa.insert(sessions).values(
+            id=session_id,
+            user_id=user_id,
+            refresh_hash=refresh_hash,
+            user_agent=user_agent,
+            expires_at=expires_at,
+        )
+    )
+
+
+def get(conn: sa.Connection, session_id: UUID, *, for_update: bool = False) -> Session | None:
+    """Return a session, held until the transaction ends when asked for."""
+    query = (
+        sa.select(
+            sessions.c.id,
+            sessions.c.user_id,
+            users.c.username,
+            users.c.is_admin,
+            sessions.c.refresh_hash,
+            sessions.c.previous_refresh_hash,
+            sessions.c.rotated_at,
+            sessions.c.expires_at,
+            sessions.c.revoked_at,
+            users.c.disabled_at,
+        )
+        .join(users, users.c.id == sessions.c.user_id)
+        .where(sessions.c.id == session_id)
+    )
+    if for_update:
+        query = query.with_for_update(of=sessions)
+    row = conn.execute(query).one_or_none()
+    return Session(*row) if row else None
+
+
+def rotate(conn: sa.Connection, session: Session, refresh_hash: bytes, *, now: datetime, expires_at: datetime) -> None:
+    """Make another refresh token the current one and remember the last."""
+    conn.execute(
+        sa.update(sessions)
+        .where(sessions.c.id == session.id)
+        .values(
+            refresh_hash=refresh_hash,
+            previous_refresh_hash=session.refresh_hash,
+            rotated_at=now,
+            expires_at=expires_at,
+        )
+    )
+
+
+def revoke(conn: sa.Connection, session_id: UUID) -> bool:
+    """End a session.
+
+    Returns:
+        False when it had ended already.
+    """
+    statement = (
+        sa.update(sessions)
+        .where(sessions.c.id == session_id, sessions.c.revoked_at.is_(None))
+        .values(revoked_at=datetime.now(UTC))
+    )
+    return conn.execute(statement).rowcount == 1
+
+
+def revoke_all(conn: sa.Connection, user_id: int) -> list[UUID]:
+    """End every session of a person and return which."""
+    statement = (
+        sa.update(sessions)
+        .where(sessions.c.user_id == user_id, sessions.c.revoked_at.is_(None))
+        .values(revoked_at=datetime.now(UTC))
+        .returning(sessions.c.id)
+    )
+    return list(conn.execute(statement).scalars())
+
+
+def live(conn: sa.Connection, session_ids: Iterable[UUID]) -> set[UUID]:
+    """Return those of the sessions that still count."""
+    query = (
+        sa.select(sessions.c.id)
+        .join(users, users.c.id == sessions.c.user_id)
+        .where(
+            sessions.c.id.in_(list(session_ids)),
+            sessions.c.revoked_at.is_(None),
+            sessions.c.expires_at > datetime.now(UTC),
+            users.c.disabled_at.is_(None),
+        )
+    )
+    return set(conn.execute(query).scalars())
+
+
+def delete_ended(conn: sa.Connection, before: datetime) -> int:
+    """Forget sessions that ended before a time; return how many."""
+    done = conn.execute(
+        sa.delete(sessions).where(sa.or_(sessions.c.expires_at < before, sessions.c.revoked_at < before))
+    )
+    return done.rowcount
