@@ -7,8 +7,11 @@ from collections.abc import Callable
 import psycopg
 import pytest
 import redis
+import sqlalchemy as sa
 from harness.postgres import Postgres
-from harness.redis_server import RedisServer
+from harness.redis_server import NO_RETRY, RedisServer
+from hockey_hub_chat.storage import tables
+from sqlalchemy import Engine
 
 
 def test_postgres_wants_a_password_and_gives_fresh_databases(postgres: Postgres) -> None:
@@ -43,5 +46,12 @@ def test_redis_holds_the_application_to_its_keys(redis_server: RedisServer) -> N
             client.set("other", 1)
         with pytest.raises(redis.exceptions.NoPermissionError):
             client.flushall()
-    with redis.Redis(port=redis_server.port, retry=None) as stranger, pytest.raises(redis.exceptions.AuthenticationError):
+    stranger = redis.Redis(port=redis_server.port, retry=NO_RETRY)
+    with stranger, pytest.raises(redis.exceptions.AuthenticationError):
         stranger.ping()
+
+
+def test_every_test_gets_a_migrated_database_of_its_own(engine: Engine) -> None:
+    with engine.begin() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(tables.users)).scalar_one() == 0
+        connection.execute(sa.insert(tables.users).values(username="u", display_name="U", password_hash="x"))

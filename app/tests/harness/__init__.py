@@ -1,1 +1,1 @@
-"""What the tests stand on: real daemons in throw-away directories, a client that follows the protocol, a history checker."""
+"""What the tests stand on: real daemons in throw-away directories, a client of the protocol, a history checker."""

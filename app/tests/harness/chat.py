@@ -1,4 +1,4 @@
-"""The application as it runs on a host: a gunicorn master with gevent workers, its own metrics port, settings by environment."""
+"""The application as it runs on a host: a gunicorn master with gevent workers, settings by environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small HTTP client: cookies, JSON, our own Origin, TCP or unix socket. The standard library alone, nothing of the app."""
+"""A small HTTP client: cookies, JSON, our own Origin, TCP or unix socket. Nothing of the application."""
 
 from __future__ import annotations
 

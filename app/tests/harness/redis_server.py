@@ -7,8 +7,13 @@ import shutil
 from collections.abc import Sequence
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from harness.process import Daemon, DaemonError, Workshop, free_port
+
+#: The library's own default asks again for seconds; the tests want the truth at once.
+NO_RETRY = Retry(NoBackoff(), 0)
 
 
 class RedisServer(Daemon):
@@ -55,7 +60,7 @@ class RedisServer(Daemon):
 
     def ops(self) -> redis.Redis:
         """Return a client that may do everything; the caller closes it."""
-        return redis.Redis(host="127.0.0.1", port=self.port, username="ops", password=self.ops_password, retry=None)
+        return redis.Redis(host="127.0.0.1", port=self.port, username="ops", password=self.ops_password, retry=NO_RETRY)
 
     def is_ready(self) -> bool:
         """Return whether it answers PING."""
