@@ -70,7 +70,7 @@ class Settings(BaseSettings):
 
     public_url: str = ""
     cors_origins: str = ""
-    cookie_secure: bool = Field(default=None, validate_default=False)  # type: ignore[assignment]  # set below from app_env
+    cookie_secure: bool = False  # in production: True
     jwt_private_key_path: Path | None = None
     jwt_public_key_path: Path | None = None
     jwt_access_ttl_seconds: int = Field(600, ge=10, le=86_400)
@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     metrics_port: int = Field(9464, ge=0, le=65535)
     prometheus_multiproc_dir: Path | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = Field(default=None, validate_default=False)  # type: ignore[assignment]
+    log_format: Literal["json", "console"] = "console"  # in production: json
 
     data_dir: Path = Field(default_factory=_default_data_dir)
 
@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     @classmethod
     def _fill(cls, values: dict[str, Any]) -> dict[str, Any]:
         production = str(values.get("app_env", "")).lower() == "production"
-        filled = {"cookie_secure": production, "log_format": "json" if production else "console"}
+        filled: dict[str, Any] = {"cookie_secure": True, "log_format": "json"} if production else {}
         for name, file in (("jwt_private_key_path", JWT_PRIVATE_FILE), ("jwt_public_key_path", JWT_PUBLIC_FILE)):
             found = [directory / file for directory in _secret_directories() if (directory / file).is_file()]
             if found:
@@ -204,16 +204,33 @@ def load(**overrides: Any) -> Settings:
         ConfigError: ``details["settings"]`` maps each bad setting to what is wrong with it.
     """
     problems: dict[str, str] = {}
-    try:
-        return Settings(_secrets_dir=_secret_directories() or None, **overrides)
-    except pydantic.ValidationError as error:
-        for item in error.errors(include_url=False, include_context=True, include_input=False):
-            cause = item.get("ctx", {}).get("error")
-            if isinstance(cause, _MissingInProductionError):
-                problems.update(dict.fromkeys(cause.names, "must be set in production"))
-            else:
-                problems[".".join(map(str, item["loc"])).upper()] = item["msg"].removeprefix("Value error, ")
-    except OSError as error:
-        problems[Path(str(error.filename)).name.upper()] = f"cannot be read: {error.strerror}"
+    given = dict(overrides)
+    for _ in range(2):  # again without what is bad: what is missing is only looked for when all fields are well
+        try:
+            made = Settings(_secrets_dir=_secret_directories() or None, **given)
+        except pydantic.ValidationError as error:
+            for name, what in _explain(error).items():
+                problems.setdefault(name, what)
+                field = Settings.model_fields.get(name.lower())
+                if field is not None:
+                    given[name.lower()] = field.get_default(call_default_factory=True)
+        except OSError as error:
+            problems[Path(str(error.filename)).name.upper()] = f"cannot be read: {error.strerror}"
+        else:
+            if not problems:
+                return made
     listed = "; ".join(f"{name}: {what}" for name, what in sorted(problems.items()))
     raise ConfigError(f"Bad settings: {listed}", {"settings": problems})
+
+
+def _explain(error: pydantic.ValidationError) -> dict[str, str]:
+    problems: dict[str, str] = {}
+    for item in error.errors(include_url=False, include_context=True, include_input=False):
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, _MissingInProductionError):
+            problems.update(dict.fromkeys(cause.names, "must be set in production"))
+        else:
+            problems[str(item["loc"][0] if item["loc"] else "settings").upper()] = item["msg"].removeprefix(
+                "Value error, "
+            )
+    return problems

@@ -53,6 +53,32 @@ def memberships(conn: sa.Connection, user_id: int) -> dict[int, int]:
     return {row.id: row.last_seq for row in conn.execute(query)}
 
 
+def memberships_of(conn: sa.Connection, user_ids: Iterable[int]) -> dict[int, dict[int, int]]:
+    """Return user id → (conversation id → newest seq) of the conversations these people are in now."""
+    table = conversation_participants
+    query = (
+        sa.select(table.c.user_id, conversations.c.id, conversations.c.last_seq)
+        .join(conversations, table.c.conversation_id == conversations.c.id)
+        .where(table.c.user_id.in_(list(user_ids)), table.c.left_at.is_(None))
+    )
+    found: dict[int, dict[int, int]] = {}
+    for row in conn.execute(query):
+        found.setdefault(row.user_id, {})[row.id] = row.last_seq
+    return found
+
+
+def rosters(conn: sa.Connection, conversation_ids: Iterable[int]) -> dict[int, dict[int, int]]:
+    """Return conversation id → (user id → read seq) of the people who are in these conversations now."""
+    table = conversation_participants
+    query = sa.select(table.c.conversation_id, table.c.user_id, table.c.read_seq).where(
+        table.c.conversation_id.in_(list(conversation_ids)), table.c.left_at.is_(None)
+    )
+    found: dict[int, dict[int, int]] = {}
+    for row in conn.execute(query):
+        found.setdefault(row.conversation_id, {})[row.user_id] = row.read_seq
+    return found
+
+
 def is_member(conn: sa.Connection, conversation_id: int, user_id: int) -> bool:
     """Whether the person is in the conversation now."""
     return conn.execute(sa.select(_membership(conversation_id, user_id).exists())).scalar_one()
@@ -133,7 +159,7 @@ def create_direct(conn: sa.Connection, creator_id: int, other_id: int) -> tuple[
 
 def create_group(conn: sa.Connection, creator_id: int, name: str | None, member_ids: Sequence[int]) -> int:
     """Make a group of the creator and the members given, and return its id."""
-    made = conn.execute(
+    made: int = conn.execute(
         sa.insert(conversations).values(kind="group", name=name, created_by=creator_id).returning(conversations.c.id)
     ).scalar_one()
     _insert_members(conn, made, {creator_id, *member_ids})
@@ -146,9 +172,7 @@ def lock(conn: sa.Connection, conversation_id: int) -> int | None:
     A change of membership takes this first: so it lies before or after each message, never beside one.
     """
     query = (
-        sa.select(conversations.c.last_seq)
-        .where(conversations.c.id == conversation_id)
-        .with_for_update(key_share=True)
+        sa.select(conversations.c.last_seq).where(conversations.c.id == conversation_id).with_for_update(key_share=True)
     )
     return conn.execute(query).scalar_one_or_none()
 

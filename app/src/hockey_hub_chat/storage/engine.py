@@ -19,7 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from hockey_hub_chat.config import Settings
-from hockey_hub_chat.errors import ConfigError
+from hockey_hub_chat.errors import ConfigError, UnavailableError
 
 CONNECT_TIMEOUT_S = 5
 POOL_TIMEOUT_S = 10
@@ -44,9 +44,48 @@ def make_engine(settings: Settings) -> sa.Engine:
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A short transaction that only reads: on SQLite it never waits for a writer."""
-    with engine.connect() as connection:
-        yield connection.execution_options(hhc_reads=True)
+    """A connection that only reads: without a transaction on PostgreSQL, never waiting for a writer on SQLite.
+
+    Raises:
+        UnavailableError: the database is away.
+    """
+    options: dict[str, Any] = (
+        {"hhc_reads": True} if engine.dialect.name == "sqlite" else {"isolation_level": "AUTOCOMMIT"}
+    )
+    with _translating(), engine.connect() as connection:
+        yield connection.execution_options(**options)
+
+
+@contextmanager
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One transaction: committed at the end, rolled back when an exception leaves it.
+
+    Raises:
+        UnavailableError: the database is away, or a lock could not be had in time. Whether a commit under way went through
+            is not known then.
+    """
+    with _translating(), engine.begin() as connection:
+        yield connection
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same transaction may succeed later: connection lost, failover, deadlock, lock or pool timeout."""
+    if isinstance(error, UnavailableError | sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.TimeoutError):
+        return True
+    if isinstance(error, sa.exc.DBAPIError):
+        state = getattr(error.orig, "sqlstate", None)
+        return error.connection_invalidated or state in _NOT_PRIMARY
+    return False
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        if not is_transient(error):
+            raise
+        raise UnavailableError("The database is away for the moment.") from error
 
 
 def _make_postgresql(settings: Settings) -> sa.Engine:

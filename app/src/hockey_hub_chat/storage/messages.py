@@ -80,7 +80,12 @@ def append_batch(conn: sa.Connection, batch: Sequence[NewMessage]) -> list[Store
         elif new.conversation_id not in last_seqs or (new.conversation_id, new.sender_id) not in members:
             results.append(NotAMemberError("You are not a member of this conversation."))
         elif not is_storable(new.body):
-            results.append(ValidationError("The text holds characters that cannot be stored.", {"fields": {"body": "holds characters that cannot be stored"}}))
+            results.append(
+                ValidationError(
+                    "The text holds characters that cannot be stored.",
+                    {"fields": {"body": "holds characters that cannot be stored"}},
+                )
+            )
         else:
             last_seqs[new.conversation_id] = seq = last_seqs[new.conversation_id] + 1
             stored = StoredMessage(new.conversation_id, seq, new.sender_id, new.client_id, new.body, now)
@@ -129,8 +134,17 @@ def page(
 
 def last_seqs(conn: sa.Connection, conversation_ids: Iterable[int]) -> dict[int, int]:
     """Return the newest seq of each of these conversations that exists."""
-    query = sa.select(conversations.c.id, conversations.c.last_seq).where(conversations.c.id.in_(list(conversation_ids)))
+    query = sa.select(conversations.c.id, conversations.c.last_seq).where(
+        conversations.c.id.in_(list(conversation_ids))
+    )
     return {row.id: row.last_seq for row in conn.execute(query)}
+
+
+def find(conn: sa.Connection, sender_id: int, client_id: UUID) -> StoredMessage | None:
+    """Return what a sender's ``client_id`` was stored as, with ``is_new=False``; None when it was not."""
+    query = sa.select(*_COLUMNS).where(messages.c.sender_id == sender_id, messages.c.client_id == client_id)
+    row = conn.execute(query).one_or_none()
+    return StoredMessage(*row, is_new=False) if row is not None else None
 
 
 def is_storable(text: str) -> bool:

@@ -68,7 +68,7 @@ def get(conn: sa.Connection, session_id: UUID, *, for_update: bool = False) -> S
     if for_update:
         query = query.with_for_update(of=sessions)
     row = conn.execute(query).one_or_none()
-    return Session(*row) if row else None
+    return Session(**row._mapping) if row else None
 
 
 def rotate(conn: sa.Connection, session: Session, refresh_hash: bytes, *, now: datetime, expires_at: datetime) -> None:

@@ -57,7 +57,9 @@ users = sa.Table(
     sa.Column("display_name", sa.Text, nullable=False),
     sa.Column("password_hash", sa.Text, nullable=False),  # argon2id, PHC string
     sa.Column("is_admin", sa.Boolean, nullable=False, server_default=sa.false()),
-    sa.Column("is_probe", sa.Boolean, nullable=False, server_default=sa.false()),  # made by `verify`, hidden from people
+    sa.Column(
+        "is_probe", sa.Boolean, nullable=False, server_default=sa.false()
+    ),  # made by `verify`, hidden from people
     sa.Column("disabled_at", UtcDateTime),
     sa.Column("created_at", UtcDateTime, nullable=False, server_default=sa.func.now()),
 )

@@ -55,7 +55,8 @@ def add(
         )
         .returning(users.c.id)
     )
-    return conn.execute(statement).scalar_one()
+    made: int = conn.execute(statement).scalar_one()
+    return made
 
 
 def get(conn: sa.Connection, user_id: int) -> User | None:

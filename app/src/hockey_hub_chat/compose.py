@@ -1,0 +1,102 @@
+"""The composition root: decides which database, bus and limits there are, and joins them. Knows no HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from hockey_hub_chat import tokens
+from hockey_hub_chat.config import Settings
+from hockey_hub_chat.errors import ChatError
+from hockey_hub_chat.realtime.bus import Bus, MemoryBus, MessageStored, RedisBus
+from hockey_hub_chat.realtime.hub import Hub, HubSource
+from hockey_hub_chat.realtime.limits import Limits, MemoryLimits, RedisLimits
+from hockey_hub_chat.realtime.redis_client import make_client
+from hockey_hub_chat.realtime.writer import Writer
+from hockey_hub_chat.services.context import AppContext
+from hockey_hub_chat.storage import conversations, messages, sessions
+from hockey_hub_chat.storage.engine import is_transient, make_engine, reading
+from hockey_hub_chat.storage.messages import NewMessage, StoredMessage
+from hockey_hub_chat.storage.tables import UTC
+
+__all__ = ["AppContext", "build"]
+
+#: A limit that cannot be asked within this time is counted in process.
+_LIMIT_TIMEOUT_SECONDS = 0.25
+
+
+def build(settings: Settings, *, with_realtime: bool = True) -> AppContext:
+    """Return the parts of one process, joined but not started.
+
+    Args:
+        with_realtime: False leaves Redis alone (the command line): events go nowhere.
+
+    Raises:
+        ConfigError: a key, an address or a directory cannot be used.
+    """
+    engine = make_engine(settings)
+    use_redis = bool(settings.redis_url) and with_realtime
+    bus: Bus = RedisBus(lambda: make_client(settings)) if use_redis else MemoryBus()
+    limits: Limits = RedisLimits(make_client(settings, timeout=_LIMIT_TIMEOUT_SECONDS)) if use_redis else MemoryLimits()
+    return AppContext(
+        settings=settings,
+        engine=engine,
+        hub=Hub(_hub_source(engine), bus),
+        writer=_writer(engine, bus),
+        bus=bus,
+        limits=limits,
+        keys=tokens.load_keys(settings),
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+def start(ctx: AppContext) -> None:
+    """Start the greenlets, in the process that serves. Safe to repeat."""
+    ctx.hub.start()
+    ctx.bus.start(ctx.hub.on_events, ctx.hub.on_reconnected)
+    ctx.writer.start()
+
+
+def _writer(engine: sa.Engine, bus: Bus) -> Writer[NewMessage, StoredMessage]:
+    def append(batch: Sequence[NewMessage]) -> list[StoredMessage | ChatError]:
+        with engine.begin() as conn:
+            return messages.append_batch(conn, batch)
+
+    def publish(stored: Sequence[StoredMessage]) -> None:
+        bus.publish(
+            [MessageStored(m.conversation_id, m.seq, m.sender_id, m.client_id, m.body, m.created_at) for m in stored]
+        )
+
+    return Writer(append, is_transient=is_transient, is_conflict=_is_conflict, on_committed=publish)
+
+
+def _is_conflict(error: BaseException) -> bool:
+    """Whether two nodes stored the same retry at once."""
+    return isinstance(error, sa.exc.IntegrityError)
+
+
+def _hub_source(engine: sa.Engine) -> HubSource:
+    def history(conversation_id: int, after_seq: int, limit: int) -> list[StoredMessage]:
+        with reading(engine) as conn:
+            return messages.page(conn, conversation_id, after_seq=after_seq, before_seq=None, limit=limit)
+
+    def last_seqs(ids: Collection[int]) -> Mapping[int, int]:
+        with reading(engine) as conn:
+            return messages.last_seqs(conn, ids)
+
+    def memberships(user_ids: Collection[int]) -> Mapping[int, Mapping[int, int]]:
+        with reading(engine) as conn:
+            return conversations.memberships_of(conn, user_ids)
+
+    def live_sessions(ids: Collection[UUID]) -> Collection[UUID]:
+        with reading(engine) as conn:
+            return sessions.live(conn, ids)
+
+    def rosters(ids: Collection[int]) -> Mapping[int, Mapping[int, int]]:
+        with reading(engine) as conn:
+            return conversations.rosters(conn, ids)
+
+    return HubSource(history, last_seqs, memberships, live_sessions, rosters, is_transient)
