@@ -1,0 +1,351 @@
+"""What workers tell each other, and how it travels: nothing that matters may depend on one event arriving.
+
+Redis pub/sub forgets what nobody was connected to hear, so every event can be repeated, merged or lost without harm: messages
+carry their ``seq``, and what could not be published is remembered in its smallest form (a *poke*: this conversation has
+reached this seq) and published when Redis is back. ``MemoryBus`` is the same for a single process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, Protocol
+from uuid import UUID
+
+import gevent
+import orjson
+import redis
+import structlog
+from gevent.event import Event
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = "hhc:events"
+#: Events in one PUBLISH.
+MAX_PUBLISH = 500
+#: Events held while a publish is under way; past that the oldest are merged as if their publish had failed.
+MAX_QUEUE = 10_000
+#: Merged events held while Redis is away, of each kind. Hubs compare with the database at every reconnect, so past
+#: this bound the merged events are dropped without loss.
+MAX_MERGED = 50_000
+_RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0)
+#: An idle subscription is asked for a sign of life this often; one that gives none is opened anew.
+_LIVENESS_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStored:
+    """A message is committed."""
+
+    conversation_id: int
+    seq: int
+    sender_id: int
+    client_id: UUID
+    body: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Poke:
+    """A conversation has reached ``seq``: whoever holds less asks the database."""
+
+    conversation_id: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPositionMoved:
+    """A member has read up to ``seq``."""
+
+    conversation_id: int
+    user_id: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class TypingSeen:
+    """A member is typing; the one event that is simply forgotten when it cannot be published."""
+
+    conversation_id: int
+    user_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipChanged:
+    """A person joined or left a conversation."""
+
+    conversation_id: int
+    user_id: int
+    change: Literal["joined", "left"]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEnded:
+    """A session was logged out or revoked."""
+
+    session_id: UUID
+
+
+BusEvent = MessageStored | Poke | ReadPositionMoved | TypingSeen | MembershipChanged | SessionEnded
+
+OnEvents = Callable[[Sequence[BusEvent]], None]
+
+
+class Bus(Protocol):
+    """Carries events to every worker, the publisher's own included."""
+
+    def start(self, on_events: OnEvents, on_reconnected: Callable[[], None]) -> None:
+        """Begin to deliver. Neither callback may wait. ``on_reconnected``: events may have been missed; compare."""
+
+    def publish(self, events: Sequence[BusEvent]) -> None:
+        """Send events; never waits and never fails."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether events of other workers arrive at the moment."""
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Publish what is held, for at most ``timeout`` seconds, and stop."""
+
+
+class MemoryBus:
+    """The bus of a single process: calls straight through."""
+
+    def __init__(self) -> None:
+        self._on_events: OnEvents | None = None
+
+    def start(self, on_events: OnEvents, on_reconnected: Callable[[], None]) -> None:
+        """See ``Bus``."""
+        self._on_events = on_events
+
+    def publish(self, events: Sequence[BusEvent]) -> None:
+        """See ``Bus``."""
+        if self._on_events is not None:
+            self._on_events(events)
+
+    @property
+    def healthy(self) -> bool:
+        """See ``Bus``."""
+        return True
+
+    def close(self, timeout: float = 1.0) -> None:
+        """See ``Bus``."""
+        self._on_events = None
+
+
+class RedisBus:
+    """One channel, one subscription per worker, publishes batched by one greenlet.
+
+    While Redis is away this worker's own events still reach its own sockets at once; other workers' hubs ask the database.
+
+    Args:
+        connect: makes a client; called once for publishing and once for the subscription, whose reads may block.
+        channel: the pub/sub channel.
+    """
+
+    def __init__(self, connect: Callable[[], redis.Redis], *, channel: str = CHANNEL) -> None:
+        self._connect = connect
+        self._channel = channel
+        self._on_events: OnEvents = lambda events: None
+        self._on_reconnected: Callable[[], None] = lambda: None
+        self._queue: deque[BusEvent] = deque()
+        self._merged: dict[tuple[object, ...], BusEvent] = {}
+        self._wake = Event()
+        self._flushed = Event()
+        self._flushed.set()
+        self._subscribed = Event()
+        self._publishing = True
+        self._greenlets: list[gevent.Greenlet] = []
+        self._publisher: redis.Redis | None = None
+        self._subscriber: redis.Redis | None = None
+
+    def start(self, on_events: OnEvents, on_reconnected: Callable[[], None]) -> None:
+        """See ``Bus``."""
+        if self._greenlets:
+            return
+        self._on_events = on_events
+        self._on_reconnected = on_reconnected
+        self._publisher = self._connect()
+        self._subscriber = self._connect()
+        self._greenlets = [gevent.spawn(self._publish_loop), gevent.spawn(self._subscribe_loop)]
+
+    @property
+    def healthy(self) -> bool:
+        """See ``Bus``."""
+        return self._subscribed.is_set() and self._publishing
+
+    def wait_subscribed(self, timeout: float) -> bool:
+        """Wait until the subscription stands. Returns whether it does."""
+        return bool(self._subscribed.wait(timeout))
+
+    def publish(self, events: Sequence[BusEvent]) -> None:
+        """See ``Bus``."""
+        if not events:
+            return
+        self._queue.extend(events)
+        while len(self._queue) > MAX_QUEUE:
+            self._merge((self._queue.popleft(),))
+        self._flushed.clear()
+        self._wake.set()
+
+    def close(self, timeout: float = 1.0) -> None:
+        """See ``Bus``."""
+        if self._greenlets:
+            self._flushed.wait(timeout)
+        gevent.killall(self._greenlets)
+        self._greenlets = []
+        for client in (self._publisher, self._subscriber):
+            if client is not None:
+                client.close()
+        self._subscribed.clear()
+
+    # --- publishing ----------------------------------------------------------------------------------------------
+
+    def _publish_loop(self) -> None:
+        attempt = 0
+        while True:
+            if not self._queue and not self._merged:
+                self._flushed.set()
+                self._wake.clear()
+                self._wake.wait()
+            batch = self._next_batch()
+            try:
+                self._publish_now(batch)
+            except (redis.RedisError, OSError) as error:
+                self._merge(batch)
+                if attempt == 0:
+                    log.warning("bus_publish_failed", error=type(error).__name__)
+                self._publishing = False
+                self._deliver(batch)
+                gevent.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+                attempt += 1
+                continue
+            if attempt:
+                log.info("bus_publish_restored", attempts=attempt)
+            attempt = 0
+            self._publishing = True
+
+    def _next_batch(self) -> list[BusEvent]:
+        batch: list[BusEvent] = []
+        while self._queue and len(batch) < MAX_PUBLISH:
+            batch.append(self._queue.popleft())
+        while self._merged and len(batch) < MAX_PUBLISH:
+            batch.append(self._merged.pop(next(iter(self._merged))))
+        return batch
+
+    def _publish_now(self, batch: Sequence[BusEvent]) -> None:
+        if self._publisher is None:
+            raise RuntimeError("the bus was not started")
+        self._publisher.publish(self._channel, encode_events(batch))
+
+    def _merge(self, events: Iterable[BusEvent]) -> None:
+        """Remember events in their smallest repeatable form."""
+        for event in events:
+            match event:
+                case MessageStored() | Poke():
+                    self._remember(("message", event.conversation_id), Poke(event.conversation_id, event.seq))
+                case ReadPositionMoved():
+                    self._remember(("read", event.conversation_id, event.user_id), event)
+                case MembershipChanged():
+                    self._remember(("membership", event.conversation_id, event.user_id), event)
+                case SessionEnded():
+                    self._remember(("session", event.session_id), event)
+                case TypingSeen():
+                    pass
+
+    def _remember(self, key: tuple[object, ...], event: BusEvent) -> None:
+        held = self._merged.get(key)
+        if isinstance(event, Poke | ReadPositionMoved) and isinstance(held, Poke | ReadPositionMoved):
+            if event.seq > held.seq:
+                self._merged[key] = event
+        elif held is not None or len(self._merged) < MAX_MERGED:
+            self._merged[key] = event
+
+    # --- subscribing ---------------------------------------------------------------------------------------------
+
+    def _subscribe_loop(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                self._listen()
+            except (redis.RedisError, OSError) as error:
+                if self._subscribed.is_set() or attempt == 0:
+                    log.warning("bus_subscription_lost", error=type(error).__name__)
+                attempt = 0 if self._subscribed.is_set() else attempt + 1
+                self._subscribed.clear()
+                gevent.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+
+    def _listen(self) -> None:
+        """Receive until the connection fails."""
+        if self._subscriber is None:
+            raise RuntimeError("the bus was not started")
+        with self._subscriber.pubsub() as pubsub:  # type: ignore[no-untyped-call]
+            pubsub.subscribe(self._channel)
+            silent = 0
+            while True:
+                message: dict[str, Any] | None = pubsub.get_message(timeout=_LIVENESS_SECONDS)
+                if message is None:
+                    # get_message also answers None for a partial read; two full waits without the pong mean it is gone
+                    if silent >= 2:
+                        raise redis.ConnectionError("the subscription gives no sign of life")
+                    silent += 1
+                    pubsub.ping()
+                    continue
+                silent = 0
+                if message["type"] == "subscribe":
+                    log.info("bus_subscribed")
+                    self._subscribed.set()
+                    self._on_reconnected()
+                elif message["type"] == "message":
+                    self._deliver(decode_events(message["data"]))
+
+    def _deliver(self, events: Sequence[BusEvent]) -> None:
+        try:
+            self._on_events(events)
+        except Exception:  # a fault in a consumer must not end the subscription of the whole worker
+            log.exception("bus_consumer_failed")
+
+
+# --- the wire between workers ------------------------------------------------------------------------------------
+
+_KINDS: dict[str, type[Any]] = {
+    "message": MessageStored,
+    "poke": Poke,
+    "read": ReadPositionMoved,
+    "typing": TypingSeen,
+    "membership": MembershipChanged,
+    "session": SessionEnded,
+}
+_NAMES = {cls: name for name, cls in _KINDS.items()}
+
+
+def encode_events(events: Sequence[BusEvent]) -> bytes:
+    """Return events as one JSON list of ``[kind, {fields}]``."""
+    return orjson.dumps([(_NAMES[type(event)], event) for event in events])
+
+
+def decode_events(payload: bytes) -> list[BusEvent]:
+    """Return the events of one payload; kinds this release does not know are skipped (a newer worker beside us)."""
+    decoded: list[BusEvent] = []
+    for kind, fields in orjson.loads(payload):
+        cls = _KINDS.get(kind)
+        if cls is None:
+            log.warning("bus_unknown_event", kind=kind)
+            continue
+        known = {name: fields[name] for name in cls.__slots__}
+        for name in ("client_id", "session_id"):
+            if name in known:
+                known[name] = UUID(known[name])
+        if "created_at" in known:
+            # datetime.fromisoformat reads orjson's own form, "+00:00", on every Python we support
+            known["created_at"] = datetime.fromisoformat(known["created_at"])
+        decoded.append(cls(**known))
+    return decoded
+
+
+def connection_name() -> str:
+    """Return the name under which this worker's connections show in ``CLIENT LIST``."""
+    return f"hockey-hub-chat:{os.getpid()}"
