@@ -12,9 +12,10 @@ from hockey_hub_chat import tokens
 from hockey_hub_chat.config import Settings
 from hockey_hub_chat.errors import ChatError
 from hockey_hub_chat.realtime.bus import Bus, MemoryBus, MessageStored, RedisBus
-from hockey_hub_chat.realtime.hub import Hub, HubSource
+from hockey_hub_chat.realtime.hub import Hub
 from hockey_hub_chat.realtime.limits import Limits, MemoryLimits, RedisLimits
 from hockey_hub_chat.realtime.redis_client import make_client
+from hockey_hub_chat.realtime.source import HubSource
 from hockey_hub_chat.realtime.writer import Writer
 from hockey_hub_chat.services.context import AppContext
 from hockey_hub_chat.storage import conversations, messages, sessions
