@@ -10,16 +10,18 @@ import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine
+
 from harness.chat import ChatServer, Keys
 from harness.postgres import Postgres
 from harness.process import Workshop
 from harness.redis_server import RedisServer
-
-if TYPE_CHECKING:
-    from sqlalchemy import Engine
+from hockey_hub_chat.config import Settings
+from hockey_hub_chat.storage import migrate
+from hockey_hub_chat.storage.engine import make_engine
 
 _numbers = itertools.count(1)
 
@@ -80,34 +82,15 @@ def redis_server(make_redis: Callable[[], RedisServer]) -> RedisServer:
     return make_redis()
 
 
-def migrate_postgres(server: Postgres) -> str:
-    """Make the migrated template database of a cluster and return its name."""
-    from hockey_hub_chat.config import Settings
-    from hockey_hub_chat.storage import migrate
-    from hockey_hub_chat.storage.engine import make_engine
-
-    url = server.create_database()
-    engine = make_engine(Settings(database_url=url))
-    try:
-        migrate.upgrade(engine)
-    finally:
-        engine.dispose()
-    return url.rpartition("/")[2]
-
-
 @pytest.fixture(scope="session")
 def postgres_template(postgres: Postgres) -> str:
     """The migrated template database in the shared PostgreSQL."""
-    return migrate_postgres(postgres)
+    return postgres.migrated_template()
 
 
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with a migrated SQLite file."""
-    from hockey_hub_chat.config import Settings
-    from hockey_hub_chat.storage import migrate
-    from hockey_hub_chat.storage.engine import make_engine
-
     directory = tmp_path_factory.mktemp("sqlite-template")
     engine = make_engine(Settings(database_url="", data_dir=directory))
     try:
@@ -128,9 +111,6 @@ def database_url(postgres: Postgres, postgres_template: str) -> Iterator[str]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     """A fresh migrated database of each kind, opened by the application's own ``make_engine``."""
-    from hockey_hub_chat.config import Settings
-    from hockey_hub_chat.storage.engine import make_engine
-
     if request.param == "sqlite":
         directory = tmp_path / "data"
         shutil.copytree(request.getfixturevalue("sqlite_template"), directory)

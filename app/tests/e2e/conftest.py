@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
+
 from harness.chat import ChatServer, Keys
 from harness.postgres import Postgres
 from harness.process import Workshop

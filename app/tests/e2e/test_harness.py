@@ -8,10 +8,11 @@ import psycopg
 import pytest
 import redis
 import sqlalchemy as sa
+from sqlalchemy import Engine
+
 from harness.postgres import Postgres
 from harness.redis_server import NO_RETRY, RedisServer
 from hockey_hub_chat.storage import tables
-from sqlalchemy import Engine
 
 
 def test_postgres_wants_a_password_and_gives_fresh_databases(postgres: Postgres) -> None:

@@ -11,6 +11,7 @@ import uuid
 from typing import Any
 
 import pytest
+
 from harness.raw import RawSocket
 from harness.rooms import Room
 

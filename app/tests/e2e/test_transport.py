@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+
 from harness.process import rss_bytes
 from harness.raw import BINARY, CLOSE, PING, PONG, TEXT, RawSocket, frame
 from harness.rooms import Room

@@ -174,6 +174,11 @@ class ChatServer(Daemon):
         """Return the living workers, oldest first."""
         return children_of(self.pid) if self.running else []
 
+    @staticmethod
+    def lives(pid: int) -> bool:
+        """Return whether a process lives."""
+        return alive(pid)
+
     def kill9_worker(self, index: int = 0) -> int:
         """``kill -9`` one worker and return its pid; gunicorn starts another."""
         pid = self.wait_all_workers()[index]

@@ -17,11 +17,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from harness.client import ChatClient, Connection
-from harness.people import Stored
+from harness.client import Connection, Sent
+from harness.people import Person, Stored
 
 Key = tuple[int, int]
+
+
+class Witness(Protocol):
+    """Whoever took part and wrote down what it was told: ``ChatClient``, or any other with these."""
+
+    person: Person
+    connections: list[Connection]
+    acks: list[tuple[str, int, int]]
+    sent: dict[str, Sent]
+    pending: dict[str, Sent]
+    refused: list[dict[str, Any]]
 
 
 @dataclass
@@ -48,7 +60,7 @@ class Verdict:
 
 def check(
     stored: Sequence[Stored],
-    clients: Iterable[ChatClient],
+    clients: Iterable[Witness],
     *,
     complete: bool = True,
     filled: int = 0,
@@ -108,7 +120,7 @@ def check(
     return verdict
 
 
-def _check_acks(client: ChatClient, places: dict[tuple[int, str], Stored], verdict: Verdict) -> None:
+def _check_acks(client: Witness, places: dict[tuple[int, str], Stored], verdict: Verdict) -> None:
     told: dict[str, tuple[int, int]] = {}
     for client_id, conversation, seq in client.acks:
         verdict.acked += 1
@@ -123,7 +135,7 @@ def _check_acks(client: ChatClient, places: dict[tuple[int, str], Stored], verdi
             verdict.problems.append(f"acknowledged as seq {seq} of {conversation}, stored as {row}")
 
 
-def _check_order(client: ChatClient, places: dict[tuple[int, str], Stored], verdict: Verdict) -> None:
+def _check_order(client: Witness, places: dict[tuple[int, str], Stored], verdict: Verdict) -> None:
     if client.refused:
         return
     newest: dict[int, int] = {}
@@ -140,7 +152,7 @@ def _check_order(client: ChatClient, places: dict[tuple[int, str], Stored], verd
 
 
 def _check_connection(
-    client: ChatClient,
+    client: Witness,
     connection: Connection,
     rows: dict[Key, Stored],
     seen: Counter[Key],

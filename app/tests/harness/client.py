@@ -44,6 +44,7 @@ class Sent:
     conversation_id: int
     body: str
     order: int
+    at: float = 0.0
     attempts: int = 0
 
 
@@ -54,6 +55,7 @@ class Connection:
     number: int
     cursors: dict[int, int]
     frames: list[dict[str, Any]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
     close_code: int | None = None
     close_reason: str = ""
     resumed: bool = False
@@ -104,7 +106,7 @@ class ChatClient:
         self.server = next(self.servers)
         self.person = person
         self.api = self.server.api()
-        self.random = random.Random(f"{seed}:{person.username}")
+        self.random = random.Random(f"{seed}:{person.username}")  # noqa: S311  # waiting times, not secrets
         self.max_wait = max_wait
         self.connections: list[Connection] = []
         self.acks: list[tuple[str, int, int]] = []
@@ -162,7 +164,7 @@ class ChatClient:
     def send(self, conversation_id: int, body: str, client_id: str | None = None) -> str:
         """Send now when connected, and again after every reconnect until answered; returns the client_id."""
         with self._changed:
-            item = Sent(client_id or str(uuid.uuid4()), conversation_id, body, next(self._orders))
+            item = Sent(client_id or str(uuid.uuid4()), conversation_id, body, next(self._orders), time.monotonic())
             self.sent[item.client_id] = item
             self.pending[item.client_id] = item
             if self._socket is not None and self.connections[-1].resumed:
@@ -209,6 +211,10 @@ class ChatClient:
         wanted = client_ids or tuple(self.sent)
         self.wait(lambda: not any(key in self.pending for key in wanted), f"answers to {len(wanted)} sends", timeout)
 
+    def wait_acks(self, total: int, timeout: float = 30) -> None:
+        """Wait until there were ``total`` acknowledgements."""
+        self.wait(lambda: len(self.acks) >= total, f"{total} acknowledgements", timeout)
+
     def wait_seq(self, conversation_id: int, seq: int, timeout: float = 30) -> None:
         """Wait until everything up to ``seq`` has arrived."""
         self.wait(lambda: self.cursors.get(conversation_id, 0) >= seq, f"seq {seq} of {conversation_id}", timeout)
@@ -221,6 +227,19 @@ class ChatClient:
             for frame in connection.of_type("message")
             if conversation_id in (None, frame["conversation_id"])
         ]
+
+    def arrivals(self) -> dict[str, float]:
+        """Return client_id -> when that message first arrived here (``time.monotonic``)."""
+        found: dict[str, float] = {}
+        for connection in self.connections:
+            for frame, at in zip(connection.frames, connection.times, strict=True):
+                if frame["type"] == "message":
+                    found.setdefault(frame["client_id"], at)
+        return found
+
+    def close_codes(self) -> list[int | None]:
+        """Return how the connections ended (None: cut, or still open)."""
+        return [connection.close_code for connection in self.connections]
 
     # --- the background thread ---------------------------------------------------------------------------------------
 
@@ -293,6 +312,7 @@ class ChatClient:
     def _take(self, record: Connection, frame: dict[str, Any]) -> None:
         with self._changed:
             record.frames.append(frame)
+            record.times.append(time.monotonic())
             kind = frame["type"]
             if kind == "message":
                 self.cursors[frame["conversation_id"]] = frame["seq"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 from argon2 import PasswordHasher
+
 from hockey_hub_chat.storage import tables
 
 #: One password for everyone who is made in bulk.

@@ -13,6 +13,9 @@ from typing import Any
 import psycopg
 
 from harness.process import Daemon, DaemonError, Workshop, alive, children_of, free_port, wait_until
+from hockey_hub_chat.config import Settings
+from hockey_hub_chat.storage import migrate
+from hockey_hub_chat.storage.engine import make_engine
 
 WANTED_MAJOR = 15
 
@@ -152,6 +155,16 @@ class Postgres(Daemon):
         name = f"t{next(self._numbers)}"
         self.admin(f"CREATE DATABASE {name} OWNER {self.user} TEMPLATE {template}")
         return self.url(name)
+
+    def migrated_template(self) -> str:
+        """Make a database, bring it to the newest schema with the application's own migrations, and return its name."""
+        url = self.create_database()
+        engine = make_engine(Settings(database_url=url))
+        try:
+            migrate.upgrade(engine)
+        finally:
+            engine.dispose()
+        return url.rpartition("/")[2]
 
     def drop_database(self, url: str) -> None:
         """Drop a database of ours, whoever is still connected to it."""

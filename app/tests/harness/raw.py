@@ -132,6 +132,10 @@ class RawSocket:
         """Return the next message of a type."""
         return self.until(lambda value: value["type"] == kind)
 
+    def answer_to(self, client_id: str) -> dict[str, Any]:
+        """Return the ``ack`` or ``error`` of a send."""
+        return self.until(lambda value: value["type"] in ("ack", "error") and value.get("client_id") == client_id)
+
     def resume(self, cursors: dict[int, int] | None = None) -> dict[str, Any]:
         """Send ``resume`` and return ``resumed``."""
         self.send_json(type="resume", cursors={str(key): seq for key, seq in (cursors or {}).items()})

@@ -1,0 +1,73 @@
+"""Rate limits: counted over all workers, told in time, harmless when Redis is away."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+
+from harness.chat import ChatServer
+from harness.raw import RawSocket
+from harness.redis_server import RedisServer
+from harness.rooms import make_room
+
+
+def test_sending_too_much_is_refused_and_the_connection_stays(own_site: Callable[..., ChatServer]) -> None:
+    server = own_site({"MESSAGE_RATE_LIMIT": "5"})
+    room = make_room(server)
+    sockets = [RawSocket(server, room.login()) for _ in range(5)]
+    for socket in sockets:
+        socket.resume()
+    answers = []
+    for number in range(8):  # one person on two workers
+        socket = sockets[number % 5]
+        key = str(uuid.uuid4())
+        socket.send_json(type="send", client_id=key, conversation_id=room.id, body="x")
+        answers.append(socket.answer_to(key))
+    assert [answer["type"] for answer in answers] == ["ack"] * 5 + ["error"] * 3
+    for answer in answers[5:]:
+        assert answer["code"] == "rate_limited" and answer["retryable"]
+        assert 0 < answer["details"]["retry_after_ms"] <= 60_000
+    assert server.people.last_seq(room.id) == 5
+    for _ in range(12):  # more than the budget of broken frames
+        sockets[0].send_json(type="send", client_id=str(uuid.uuid4()), conversation_id=room.id, body="x")
+        assert sockets[0].expect("error")["code"] == "rate_limited"
+    sockets[0].send_json(type="ping", nonce="stays")
+    assert sockets[0].expect("pong")["nonce"] == "stays"
+    over_http = room.login().post(
+        f"/api/conversations/{room.id}/messages", {"client_id": str(uuid.uuid4()), "body": "the other door"}
+    )
+    assert over_http.expect(429).error == "rate_limited"
+    with RawSocket(server, room.login(room.bob)) as bob:
+        bob.resume()
+        bob.send_json(type="send", client_id=str(uuid.uuid4()), conversation_id=room.id, body="not limited")
+        assert bob.expect("ack")["seq"] == 6
+
+
+def test_too_many_requests_are_refused_with_the_time_to_wait(own_site: Callable[..., ChatServer]) -> None:
+    server = own_site({"RATE_LIMIT_MAX_REQUESTS": "20", "RATE_LIMIT_WINDOW_MS": "60000"})
+    room = make_room(server)
+    api = room.login()
+    answers = [api.get("/api/me") for _ in range(30)]
+    refused = [answer for answer in answers if answer.status == 429]
+    assert 8 <= len(refused) <= 12 and answers[-1].status == 429
+    assert refused[0].error == "rate_limited"
+    assert 0 < int(refused[0].headers["Retry-After"]) <= 60
+    assert server.api().get("/health").status == 200 and server.api().get("/ready").status == 200
+
+
+def test_limits_never_make_people_wait_for_a_redis_that_is_away(
+    own_site: Callable[..., ChatServer], make_redis: Callable[[], RedisServer]
+) -> None:
+    redis = make_redis()
+    server = own_site({"LOGIN_RATE_LIMIT": "5"}, redis=redis)
+    room = make_room(server)
+    redis.kill9()
+    started = time.monotonic()
+    answers = [server.api().login(room.alice.username, "wrong").status for _ in range(14)]
+    took = time.monotonic() - started
+    assert answers[0] == 401
+    assert answers[-1] == 429, "without Redis each worker counts by itself"
+    assert took < 6, f"14 log-ins took {took:.1f} s while Redis was away"
+    assert server.api().login(room.bob.username, room.bob.password).status == 200
+    redis.destroy()
