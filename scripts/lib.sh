@@ -5,10 +5,10 @@
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$project" || exit 1
 build=$project/build
-mkdir -p "$build" 2>/dev/null || {
-    echo "$project cannot be written by $(id -un); use a clone of your own." >&2
+if ! mkdir -p "$build" 2>/dev/null || [ ! -w "$build" ]; then
+    echo "$build cannot be written by $(id -un); use a clone of your own." >&2
     exit 1
-}
+fi
 
 control() { # the control side's programs
     PATH=$build/venv/control/bin:$PATH "$@"
