@@ -142,8 +142,10 @@ function Item({ client, conversation, store }) {
 /** @param {Conversation} conversation @param {Store} store @returns {string} */
 function lastLine(conversation, store) {
   const unsent = store.outbox.of(conversation.id).at(-1);
-  if (unsent) return `${strings.sidebar.you}: ${unsent.body}`;
   const newest = conversation.newest;
+  if (unsent && unsent.written_at > Date.parse(newest?.created_at ?? "1970-01-01")) {
+    return `${strings.sidebar.you}: ${unsent.body}`;
+  }
   if (!newest) return conversation.lastSeq === 0 ? strings.sidebar.noMessages : "";
   if (newest.sender_id === store.me.id) return `${strings.sidebar.you}: ${newest.body}`;
   return conversation.kind === "group" ? `${store.nameOf(newest.sender_id)}: ${newest.body}` : newest.body;
