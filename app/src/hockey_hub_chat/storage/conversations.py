@@ -10,7 +10,8 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from hockey_hub_chat.storage.tables import UTC, conversation_participants, conversations, users
+from hockey_hub_chat.storage.messages import StoredMessage
+from hockey_hub_chat.storage.tables import UTC, conversation_participants, conversations, messages, users
 
 Kind = Literal["direct", "group"]
 
@@ -36,6 +37,7 @@ class Conversation:
     created_by: int | None
     created_at: datetime
     members: tuple[Member, ...]
+    last_message: StoredMessage | None
 
 
 def direct_key(one: int, other: int) -> str:
@@ -242,6 +244,7 @@ def _load(conn: sa.Connection, user_id: int, conversation_id: int | None) -> lis
         query = query.where(conversations.c.id == conversation_id)
     rows = conn.execute(query).all()
     members = _load_members(conn, user_id, conversation_id)
+    newest = _load_newest(conn, user_id, conversation_id)
     return [
         Conversation(
             id=row.id,
@@ -252,6 +255,7 @@ def _load(conn: sa.Connection, user_id: int, conversation_id: int | None) -> lis
             created_by=row.created_by,
             created_at=row.created_at,
             members=tuple(members.get(row.id, ())),
+            last_message=newest.get(row.id),
         )
         for row in rows
     ]
@@ -272,3 +276,26 @@ def _load_members(conn: sa.Connection, user_id: int, conversation_id: int | None
     for row in conn.execute(query):
         found.setdefault(row.conversation_id, []).append(Member(row.id, row.username, row.display_name))
     return found
+
+
+def _load_newest(conn: sa.Connection, user_id: int, conversation_id: int | None) -> dict[int, StoredMessage]:
+    mine = conversation_participants.alias("mine")
+    query = (
+        sa.select(
+            messages.c.conversation_id,
+            messages.c.seq,
+            messages.c.sender_id,
+            messages.c.client_id,
+            messages.c.body,
+            messages.c.created_at,
+        )
+        .join(
+            conversations,
+            sa.and_(conversations.c.id == messages.c.conversation_id, conversations.c.last_seq == messages.c.seq),
+        )
+        .join(mine, mine.c.conversation_id == conversations.c.id)
+        .where(mine.c.user_id == user_id, mine.c.left_at.is_(None))
+    )
+    if conversation_id is not None:
+        query = query.where(conversations.c.id == conversation_id)
+    return {row.conversation_id: StoredMessage(*row) for row in conn.execute(query)}
