@@ -181,7 +181,7 @@ ORIGINS = ["https://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1
 
 @pytest.mark.parametrize("origin", ORIGINS)
 def test_another_site_is_refused_on_both_doors(room: Room, origin: str) -> None:
-    origin = origin.format(own=room.server.base_url)
+    origin = origin.format(own=room.server.origin)
     api = room.login()
     with RawSocket(room.server, api, origin=origin) as ws:
         if ws.status == 101:

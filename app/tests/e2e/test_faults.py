@@ -234,7 +234,7 @@ class Listener:
         async with connect(
             f"ws://127.0.0.1:{server.port}/ws",
             additional_headers=headers,
-            origin=server.base_url,  # type: ignore[arg-type]  # any text
+            origin=server.origin,  # type: ignore[arg-type]  # any text
             compression=None,
             ping_interval=None,
             open_timeout=30,
@@ -349,7 +349,14 @@ def test_a_slow_reader_is_closed_with_4408_and_slows_nobody(victims: Victims) ->
 
 def test_workers_of_two_generations_never_mix_their_sockets(workshop: Workshop, keys: Keys, victims: Victims) -> None:
     """A new release starts beside the old one on the same database and bus: people on both talk to each other."""
-    other = ChatServer(workshop, keys, victims.server.database_url, victims.redis.env, workers=1)
+    other = ChatServer(
+        workshop,
+        keys,
+        victims.server.database_url,
+        victims.redis.env,
+        workers=1,
+        env={"PUBLIC_URL": victims.server.origin},
+    )
     try:
         other.start()
         people = victims.server.people.add("old", "new")

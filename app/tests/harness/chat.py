@@ -129,6 +129,11 @@ class ChatServer(Daemon):
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def origin(self) -> str:
+        """The site's own Origin: the same for all servers of one site."""
+        return self.settings["PUBLIC_URL"] or self.base_url
+
+    @property
     def address(self) -> tuple[str, int] | str:
         """The address of the application's listener: (host, port), or the path of its unix socket."""
         return str(self.socket_path) if self.socket_path else ("127.0.0.1", self.port)
@@ -152,7 +157,7 @@ class ChatServer(Daemon):
 
     def api(self, origin: str | None = "own") -> Api:
         """Return a fresh HTTP client of the application (no cookies yet)."""
-        return Api(self.address, origin=self.base_url if origin == "own" else origin)
+        return Api(self.address, origin=self.origin if origin == "own" else origin)
 
     def metrics_api(self) -> Api:
         """Return an HTTP client of the metrics listener."""

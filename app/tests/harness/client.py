@@ -17,13 +17,13 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPException
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from harness.chat import ChatServer
 from harness.http import Api
 from harness.people import Person
 
@@ -34,6 +34,24 @@ class AwayError(OSError):
 
 #: What a fault may do to a request or a handshake; everything else is a finding.
 NETWORK_TROUBLE = (OSError, HTTPException, InvalidHandshake, InvalidMessage, EOFError)
+
+
+class Site(Protocol):
+    """What a client needs to know of a server."""
+
+    port: int
+    socket_path: Path | None
+
+    @property
+    def address(self) -> tuple[str, int] | str:
+        """Where HTTP is answered."""
+
+    @property
+    def origin(self) -> str:
+        """Its own Origin."""
+
+    def api(self) -> Api:
+        """Return a fresh HTTP client."""
 
 
 @dataclass
@@ -65,7 +83,7 @@ class Connection:
         return [frame for frame in self.frames if frame["type"] in types]
 
 
-def open_socket(server: ChatServer, api: Api | None, *, origin: str | None = "own", **options: Any) -> ClientConnection:
+def open_socket(server: Site, api: Api | None, *, origin: str | None = "own", **options: Any) -> ClientConnection:
     """Open ``/ws`` with the cookies of ``api``; nothing is sent yet. Closing is quick: the dead answer nothing."""
     headers = {}
     if api is not None and "hhc_access" in api.cookies:
@@ -79,7 +97,7 @@ def open_socket(server: ChatServer, api: Api | None, *, origin: str | None = "ow
     raw.settimeout(None)
     settings: dict[str, Any] = {
         "additional_headers": headers,
-        "origin": server.base_url if origin == "own" else origin,
+        "origin": server.origin if origin == "own" else origin,
         "open_timeout": 10,
         "close_timeout": 2,
         "ping_interval": None,
@@ -101,7 +119,7 @@ class ChatClient:
         seed: of the waiting times.
     """
 
-    def __init__(self, servers: Sequence[ChatServer], person: Person, *, seed: int = 0, max_wait: float = 1.0) -> None:
+    def __init__(self, servers: Sequence[Site], person: Person, *, seed: int = 0, max_wait: float = 1.0) -> None:
         self.servers = itertools.cycle(servers)
         self.server = next(self.servers)
         self.person = person
@@ -155,7 +173,7 @@ class ChatClient:
     def login(self) -> None:
         """Log in over HTTP at the current server."""
         self.api.address = self.server.address
-        self.api.origin = self.server.base_url
+        self.api.origin = self.server.origin
         answer = self.api.login(self.person.username, self.person.password)
         if answer.status in (502, 503):
             raise AwayError(f"log-in answered {answer.status}")
@@ -284,7 +302,7 @@ class ChatClient:
 
     def _refresh(self) -> None:
         self.api.address = self.server.address
-        self.api.origin = self.server.base_url
+        self.api.origin = self.server.origin
         answer = self.api.post("/api/auth/refresh")
         if answer.status in (502, 503):
             raise AwayError(f"refresh answered {answer.status}")

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from harness.chat import ChatServer
+from harness.client import Site
 from harness.http import Api
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
@@ -37,7 +37,7 @@ def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, masked
 class RawSocket:
     """A TCP connection upgraded by hand."""
 
-    def __init__(self, server: ChatServer, api: Api | None, *, origin: str | None = "own", timeout: float = 10) -> None:
+    def __init__(self, server: Site, api: Api | None, *, origin: str | None = "own", timeout: float = 10) -> None:
         self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=timeout)
         self.closed_with: int | None = None
         self.frames: list[dict[str, Any]] = []
@@ -50,7 +50,7 @@ class RawSocket:
             "Sec-WebSocket-Version: 13",
         ]
         if origin is not None:
-            lines.append(f"Origin: {server.base_url if origin == 'own' else origin}")
+            lines.append(f"Origin: {server.origin if origin == 'own' else origin}")
         if api is not None and "hhc_access" in api.cookies:
             lines.append(f"Cookie: hhc_access={api.cookies['hhc_access']}")
         self.sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
