@@ -195,7 +195,10 @@ def check_edge(site: Site, checks: Checks, days_minimum: int) -> None:
     for version, name in ((ssl.TLSVersion.TLSv1_2, "TLS 1.2"), (ssl.TLSVersion.TLSv1_3, "TLS 1.3")):
         with checks(f"{name} is spoken"):
             context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # the check before judged the certificate
+            context.check_hostname, context.verify_mode = (
+                False,
+                ssl.CERT_NONE,
+            )  # the check before judged the certificate
             context.minimum_version = context.maximum_version = version
             site.tls(context).close()
     with checks("TLS 1.1 is refused"):
@@ -234,7 +237,10 @@ def refuses_tls_1_1(site: Site) -> bool:
     try:
         site.tls(context).close()
     except ssl.SSLError as refusal:
-        expect("NO_PROTOCOLS_AVAILABLE" not in str(refusal), "this computer's OpenSSL cannot speak TLS 1.1, so nothing was asked")
+        expect(
+            "NO_PROTOCOLS_AVAILABLE" not in str(refusal),
+            "this computer's OpenSSL cannot speak TLS 1.1, so nothing was asked",
+        )
         return True
     except ConnectionResetError:
         return True
@@ -316,7 +322,9 @@ def check_chat(site: Site, checks: Checks, users: list[dict[str, Any]], conversa
         answer = say(people[1], conversation, "seven")
         expect(answer[0]["seq"] == ack["seq"] + 1, f"the next message has number {answer[0]['seq']}")
     for person in people:
-        with contextlib.suppress(AttributeError, OSError, WebSocketException):  # a check above said what is wrong already
+        with contextlib.suppress(
+            AttributeError, OSError, WebSocketException
+        ):  # a check above said what is wrong already
             person.socket.close()
 
 

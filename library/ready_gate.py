@@ -64,9 +64,9 @@ def ask(path: str, what: str) -> str:
         connection.request("GET", what, headers={"Host": "localhost", "Connection": "close"})
         answer = connection.getresponse()
         body = answer.read(400).decode("utf-8", "replace").strip()
-        return "" if answer.status == 200 else "{} answered {}: {}".format(what, answer.status, body)
+        return "" if answer.status == 200 else f"{what} answered {answer.status}: {body}"
     except (OSError, http.client.HTTPException) as problem:
-        return "{} was not answered: {}".format(what, problem or type(problem).__name__)
+        return f"{what} was not answered: {problem or type(problem).__name__}"
     finally:
         connection.close()
 
@@ -74,7 +74,7 @@ def ask(path: str, what: str) -> str:
 def unit_state(unit: str) -> dict[str, str]:
     """Return systemd's view of the unit: ActiveState, MainPID and how often it was started again."""
     wanted = "--property=ActiveState,SubState,MainPID,NRestarts,Result"
-    result = subprocess.run(["systemctl", "show", wanted, "--", unit], stdout=subprocess.PIPE, check=True, universal_newlines=True)
+    result = subprocess.run(["systemctl", "show", wanted, "--", unit], stdout=subprocess.PIPE, check=True, text=True)
     return dict(line.split("=", 1) for line in result.stdout.splitlines() if "=" in line)
 
 
@@ -107,11 +107,13 @@ def main() -> None:
         if not problem:
             break
         if state["ActiveState"] in ("failed", "inactive"):
-            module.fail_json(msg="{} is not running: {}.".format(unit, problem))
+            module.fail_json(msg=f"{unit} is not running: {problem}.")
         if int(state["NRestarts"]) - int(first["NRestarts"]) >= 3:
-            module.fail_json(msg="{} keeps dying: {}.".format(unit, problem))
+            module.fail_json(msg=f"{unit} keeps dying: {problem}.")
         if time.monotonic() > deadline:
-            module.fail_json(msg="{} was not ready within {} s: {}.".format(unit, module.params["timeout_seconds"], problem))
+            module.fail_json(
+                msg="{} was not ready within {} s: {}.".format(unit, module.params["timeout_seconds"], problem)
+            )
         time.sleep(PAUSE_SECONDS)
     ready = time.monotonic()
     while time.monotonic() < ready + module.params["stable_seconds"]:
@@ -119,8 +121,8 @@ def main() -> None:
         now = unit_state(unit)
         problem = trouble(now, path, what)
         if problem or now["MainPID"] != state["MainPID"] or now["NRestarts"] != state["NRestarts"]:
-            died = "its main process died {:.1f} s after it was ready".format(time.monotonic() - ready)
-            module.fail_json(msg="{} did not stay ready: {}.".format(unit, problem or died))
+            died = f"its main process died {time.monotonic() - ready:.1f} s after it was ready"
+            module.fail_json(msg=f"{unit} did not stay ready: {problem or died}.")
     module.exit_json(changed=False, seconds=round(ready - begin, 2))
 
 

@@ -21,11 +21,11 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import tomllib
 from packaging.markers import Marker
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import canonicalize_name, parse_wheel_filename
@@ -109,7 +109,9 @@ def read_lock(lock: Path, target: Target) -> list[Pin]:
     for line in (raw.strip() for raw in text.splitlines()):
         if not line or line.startswith("#"):
             continue
-        match = re.match(r"(?P<name>[A-Za-z0-9._-]+)(\[[^]]*\])?==(?P<version>[^ ;]+)(\s*;\s*(?P<marker>.*?))?\s+--hash", line)
+        match = re.match(
+            r"(?P<name>[A-Za-z0-9._-]+)(\[[^]]*\])?==(?P<version>[^ ;]+)(\s*;\s*(?P<marker>.*?))?\s+--hash", line
+        )
         if match is None:
             raise BuildError(f"{lock}: not a pinned line with hashes: {line[:80]}")
         marker = match["marker"]
@@ -172,7 +174,16 @@ def fetch(pins: list[Pin], cache: Path, target: Target) -> list[Path]:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as wanted:
             wanted.write("\n".join(pin.line() for pin in missing) + "\n")
             wanted.flush()
-            argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+            argv = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--require-hashes",
+                "--only-binary=:all:",
+            ]
             argv += ["--implementation=cp", "--python-version={}.{}".format(*target.minor)]
             argv += [f"--platform={name}" for name in target.platforms()]
             run([*argv, "--dest", str(cache), "--requirement", wanted.name], "Downloading the application's wheels")
@@ -226,7 +237,8 @@ def build(source: Path, out: Path, cache: Path, target: Target) -> dict[str, obj
                 name, version, *_ = parse_wheel_filename(own.name)
                 own_pin = Pin(name, str(version), frozenset([sha256(own)]))
                 lines = [
-                    Pin(pin.name, pin.version, frozenset([sha256(wheel)])).line() for pin, wheel in zip(pins, wheels, strict=True)
+                    Pin(pin.name, pin.version, frozenset([sha256(wheel)])).line()
+                    for pin, wheel in zip(pins, wheels, strict=True)
                 ]
                 about = {"release": release, "python": target.python, "machine": target.machine, "glibc": target.glibc}
                 pack(
@@ -244,7 +256,9 @@ def build(source: Path, out: Path, cache: Path, target: Target) -> dict[str, obj
 def main() -> int:
     """Print the result as JSON; on failure one sentence on stderr and status 1."""
     parser = argparse.ArgumentParser(description="Build one release of the chat application for one kind of host.")
-    parser.add_argument("--source", type=Path, required=True, help="the folder with pyproject.toml, requirements.lock and src/")
+    parser.add_argument(
+        "--source", type=Path, required=True, help="the folder with pyproject.toml, requirements.lock and src/"
+    )
     parser.add_argument("--out", type=Path, required=True, help="where archives are kept")
     parser.add_argument("--cache", type=Path, required=True, help="where downloaded wheels are kept")
     parser.add_argument("--python", required=True, help="full version of the host's Python, such as 3.11.2")
