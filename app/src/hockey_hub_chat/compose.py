@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from hockey_hub_chat import tokens
 from hockey_hub_chat.config import Settings
 from hockey_hub_chat.errors import ChatError
+from hockey_hub_chat.events import CLOSE_RESTART
 from hockey_hub_chat.realtime.bus import Bus, MemoryBus, MessageStored, RedisBus
 from hockey_hub_chat.realtime.hub import Hub
 from hockey_hub_chat.realtime.limits import Limits, MemoryLimits, RedisLimits
@@ -57,8 +58,21 @@ def build(settings: Settings, *, with_realtime: bool = True) -> AppContext:
 def start(ctx: AppContext) -> None:
     """Start the greenlets, in the process that serves. Safe to repeat."""
     ctx.hub.start()
-    ctx.bus.start(ctx.hub.on_events, ctx.hub.on_reconnected)
+    ctx.bus.start(ctx.hub.on_events, ctx.hub.on_missed)
     ctx.writer.start()
+
+
+def begin_drain(ctx: AppContext) -> None:
+    """Say that this worker is leaving: not ready any more, and every socket hears of it."""
+    ctx.hub.drain()
+
+
+def finish_drain(ctx: AppContext, *, flush_seconds: float, close_seconds: float) -> None:
+    """Commit and acknowledge what is held, publish it, then close every socket with 1012."""
+    ctx.writer.stop(flush_seconds)
+    ctx.hub.close_all(CLOSE_RESTART, "restarting", timeout=close_seconds)
+    ctx.hub.stop()
+    ctx.bus.close()
 
 
 def _writer(engine: sa.Engine, bus: Bus) -> Writer[NewMessage, StoredMessage]:

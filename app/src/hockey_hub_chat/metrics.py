@@ -49,9 +49,3 @@ def exposition() -> bytes:
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return generate_latest(registry)
     return generate_latest(REGISTRY)
-
-
-def forget_process(pid: int) -> None:
-    """Drop the live gauges of a worker that ended; what it counted stays."""
-    if os.environ.get(MULTIPROC_DIR_VARIABLE):
-        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]

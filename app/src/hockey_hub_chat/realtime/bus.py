@@ -32,8 +32,8 @@ MAX_QUEUE = 10_000
 #: this bound the merged events are dropped without loss.
 MAX_MERGED = 50_000
 _RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0)
-#: An idle subscription is asked for a sign of life this often; one that gives none is opened anew.
-_LIVENESS_SECONDS = 5
+#: A subscription idle for so long is asked for a sign of life; one that gives none for as long again is opened anew.
+_LIVENESS_SECONDS = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,8 @@ OnEvents = Callable[[Sequence[BusEvent]], None]
 class Bus(Protocol):
     """Carries events to every worker, the publisher's own included."""
 
-    def start(self, on_events: OnEvents, on_reconnected: Callable[[], None]) -> None:
-        """Begin to deliver. Neither callback may wait. ``on_reconnected``: events may have been missed; compare."""
+    def start(self, on_events: OnEvents, on_missed: Callable[[], None]) -> None:
+        """Begin to deliver. Neither callback may wait. ``on_missed``: events may have been missed; compare."""
 
     def publish(self, events: Sequence[BusEvent]) -> None:
         """Send events; never waits and never fails."""
@@ -117,7 +117,7 @@ class MemoryBus:
     def __init__(self) -> None:
         self._on_events: OnEvents | None = None
 
-    def start(self, on_events: OnEvents, on_reconnected: Callable[[], None]) -> None:
+    def start(self, on_events: OnEvents, on_missed: Callable[[], None]) -> None:
         """See ``Bus``."""
         self._on_events = on_events
 
@@ -150,7 +150,7 @@ class RedisBus:
         self._connect = connect
         self._channel = channel
         self._on_events: OnEvents = lambda events: None
-        self._on_reconnected: Callable[[], None] = lambda: None
+        self._on_missed: Callable[[], None] = lambda: None
         self._queue: deque[BusEvent] = deque()
         self._merged: dict[tuple[object, ...], BusEvent] = {}
         self._wake = Event()
@@ -162,12 +162,12 @@ class RedisBus:
         self._publisher: redis.Redis | None = None
         self._subscriber: redis.Redis | None = None
 
-    def start(self, on_events: OnEvents, on_reconnected: Callable[[], None]) -> None:
+    def start(self, on_events: OnEvents, on_missed: Callable[[], None]) -> None:
         """See ``Bus``."""
         if self._greenlets:
             return
         self._on_events = on_events
-        self._on_reconnected = on_reconnected
+        self._on_missed = on_missed
         self._publisher = self._connect()
         self._subscriber = self._connect()
         self._greenlets = [gevent.spawn(self._publish_loop), gevent.spawn(self._subscribe_loop)]
@@ -184,6 +184,11 @@ class RedisBus:
     def publish(self, events: Sequence[BusEvent]) -> None:
         """See ``Bus``."""
         if not events:
+            return
+        if not self._publishing:  # known to be away: our own sockets need not wait for the next attempt to fail
+            self._deliver(events)
+            self._merge(events)
+            self._wake.set()
             return
         self._queue.extend(events)
         while len(self._queue) > MAX_QUEUE:
@@ -218,8 +223,12 @@ class RedisBus:
                 self._merge(batch)
                 if attempt == 0:
                     log.warning("bus_publish_failed", error=type(error).__name__)
-                self._publishing = False
-                self._deliver(batch)
+                if self._publishing:
+                    self._publishing = False
+                    self._deliver([*batch, *self._queue])
+                    self._merge(self._queue)
+                    self._queue.clear()
+                    self._on_missed()
                 gevent.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
                 attempt += 1
                 continue
@@ -275,7 +284,9 @@ class RedisBus:
                 if self._subscribed.is_set() or attempt == 0:
                     log.warning("bus_subscription_lost", error=type(error).__name__)
                 attempt = 0 if self._subscribed.is_set() else attempt + 1
-                self._subscribed.clear()
+                if self._subscribed.is_set():
+                    self._subscribed.clear()
+                    self._on_missed()
                 gevent.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
 
     def _listen(self) -> None:
@@ -284,21 +295,20 @@ class RedisBus:
             raise RuntimeError("the bus was not started")
         with self._subscriber.pubsub() as pubsub:  # type: ignore[no-untyped-call]
             pubsub.subscribe(self._channel)
-            silent = 0
+            asked = False
             while True:
                 message: dict[str, Any] | None = pubsub.get_message(timeout=_LIVENESS_SECONDS)
                 if message is None:
-                    # get_message also answers None for a partial read; two full waits without the pong mean it is gone
-                    if silent >= 2:
+                    if asked:
                         raise redis.ConnectionError("the subscription gives no sign of life")
-                    silent += 1
+                    asked = True
                     pubsub.ping()
                     continue
-                silent = 0
+                asked = False
                 if message["type"] == "subscribe":
                     log.info("bus_subscribed")
                     self._subscribed.set()
-                    self._on_reconnected()
+                    self._on_missed()
                 elif message["type"] == "message":
                     self._deliver(decode_events(message["data"]))
 

@@ -133,7 +133,7 @@ class Hub:
 
     # --- events ------------------------------------------------------------------------------------------------------
 
-    def on_reconnected(self) -> None:
+    def on_missed(self) -> None:
         """Events may have been missed: compare everything with the database, soon."""
         self._compare_now.set()
 
@@ -302,6 +302,8 @@ class Hub:
                     start = known if start is None else max(known, start)
                 if not self._catch_up(subscription, room, start):
                     return
+            if subscription.state != "resuming":
+                return
             subscription.state = "live"
             last_seqs = {str(room_id): subscription.cursors[room_id] for room_id in subscription.rooms}
             subscription.connection.post(encode(events.Resumed(last_seqs=last_seqs)))

@@ -12,7 +12,7 @@ from hockey_hub_chat.config import Settings
 from hockey_hub_chat.realtime.bus import connection_name
 
 #: Everything we ask of Redis takes microseconds; longer means it is not there.
-COMMAND_TIMEOUT_SECONDS = 2.0
+COMMAND_TIMEOUT_SECONDS = 0.75
 
 
 def make_client(settings: Settings, *, timeout: float = COMMAND_TIMEOUT_SECONDS) -> redis.Redis:

@@ -100,8 +100,7 @@ class WebSocketTransport:
         self._pong = pong
         self._parser = Parser(ConnectionType.SERVER)
         self._events = self._parser.events()
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._message = bytearray()
         self._next_ping = time.monotonic() + heartbeat_seconds
         self._heard = True
         self._peer_closed = False
@@ -136,8 +135,7 @@ class WebSocketTransport:
             elif isinstance(event, TextMessage):
                 self._take(event.data.encode())
                 if event.message_finished:
-                    message = b"".join(self._parts)
-                    self._parts, self._size = [], 0
+                    message, self._message = bytes(self._message), bytearray()
                     return message
             elif isinstance(event, BytesMessage):
                 raise ClosedError(events.CLOSE_UNSUPPORTED, "binary messages are not spoken here")
@@ -147,11 +145,10 @@ class WebSocketTransport:
                 self._on_close(event)
 
     def _take(self, part: bytes) -> None:
-        self._size += len(part)
-        if self._size > self._max_message_bytes:
-            self._parts = []
+        if len(self._message) + len(part) > self._max_message_bytes:
+            self._message = bytearray()
             raise ClosedError(events.CLOSE_TOO_BIG, f"a message holds at most {self._max_message_bytes} bytes")
-        self._parts.append(part)
+        self._message += part
 
     def _on_close(self, event: CloseConnection) -> None:
         """Tell a close frame of the peer from a broken frame, which wsproto reports in the same way."""
