@@ -38,7 +38,7 @@ test("an error answer becomes a typed error", async () => {
 
 test("an expired token is renewed once, for all who asked at the same time", async () => {
   const { api, asked, ended } = bench({
-    "GET /api/me": [refused(401, "token_expired"), Response.json({ user: { id: 1 } })],
+    "GET /api/me": [refused(401, "token_expired"), Response.json({ id: 1 })],
     "GET /api/conversations": [refused(401, "token_expired"), Response.json({ conversations: [] })],
     "POST /api/auth/refresh": [Response.json({})],
   });

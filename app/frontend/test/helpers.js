@@ -4,9 +4,12 @@
  * @import { ClientFrame, ServerFrame } from "#frames"
  * @import { ConversationJson, Message, Page, User } from "#api"
  */
+import { webcrypto } from "node:crypto";
 import { ApiError } from "../../src/hockey_hub_chat/web/static/js/api.js";
 import { memoryShelf } from "../../src/hockey_hub_chat/web/static/js/shelf.js";
 import { Store } from "../../src/hockey_hub_chat/web/static/js/store.js";
+
+globalThis.crypto ??= /** @type {Crypto} */ (webcrypto); // a global only from Node 20 on; Debian 12 has 18
 
 /** @type {User} */
 export const coach = { id: 1, username: "coach", display_name: "Coach" };
@@ -60,7 +63,19 @@ export function message(seq, more = {}) {
 
 /** @param {number} lastSeq @param {Partial<ConversationJson>} [more] @returns {ConversationJson} */
 export function conversation(lastSeq, more = {}) {
-  return { id: 7, kind: "direct", name: null, members: [coach, goalie], last_seq: lastSeq, read_seq: 0, ...more };
+  const members = [coach, goalie];
+  const created_at = "2026-11-01T10:00:00Z";
+  return {
+    id: 7,
+    kind: "direct",
+    name: null,
+    members,
+    last_seq: lastSeq,
+    read_seq: 0,
+    last_message: null,
+    created_at,
+    ...more,
+  };
 }
 
 /** A store with ports that record, and a server side that holds `stored` messages of conversation 7. */

@@ -17,8 +17,9 @@ export interface ConversationJson {
   members: User[];
   last_seq: number;
   read_seq: number;
-  last_message?: Message | null;
-  created_at?: string;
+  created_by?: number | null;
+  last_message: Message | null;
+  created_at: string;
 }
 
 /** A message written here and not yet known to be committed. */

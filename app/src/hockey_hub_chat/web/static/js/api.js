@@ -78,9 +78,8 @@ export class Api {
   }
 
   /** @returns {Promise<User>} */
-  async me() {
-    const answer = await this.#request("GET", "/api/me");
-    return answer.user ?? answer;
+  me() {
+    return this.#request("GET", "/api/me");
   }
 
   /** @param {string} query @param {number} [limit] @returns {Promise<User[]>} */
@@ -94,16 +93,16 @@ export class Api {
   }
 
   /** @param {number} id @returns {Promise<ConversationJson>} */
-  async conversation(id) {
-    return (await this.#request("GET", `/api/conversations/${id}`)).conversation;
+  conversation(id) {
+    return this.#request("GET", `/api/conversations/${id}`);
   }
 
   /**
    * @param {{ kind: "direct" | "group", member_ids: number[], name?: string }} wanted
    * @returns {Promise<ConversationJson>}
    */
-  async createConversation(wanted) {
-    return (await this.#request("POST", "/api/conversations", wanted)).conversation;
+  createConversation(wanted) {
+    return this.#request("POST", "/api/conversations", wanted);
   }
 
   /** @param {number} id @param {Page} page @returns {Promise<Message[]>} ascending */
@@ -112,9 +111,9 @@ export class Api {
     return (await this.#request("GET", `/api/conversations/${id}/messages?${query}`)).messages;
   }
 
-  /** @param {number} id @param {number} userId */
-  async addMember(id, userId) {
-    await this.#request("POST", `/api/conversations/${id}/members`, { user_id: userId });
+  /** @param {number} id @param {number} userId @returns {Promise<ConversationJson>} */
+  addMember(id, userId) {
+    return this.#request("POST", `/api/conversations/${id}/members`, { user_id: userId });
   }
 
   /** @param {number} id @param {number} userId */

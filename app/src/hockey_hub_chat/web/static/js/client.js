@@ -99,8 +99,8 @@ export class Client {
 
   /** Rejects with ApiError. @param {number} conversationId @param {number} userId */
   async invite(conversationId, userId) {
-    await this.api.addMember(conversationId, userId);
-    this.store?.put(await this.api.conversation(conversationId));
+    const json = await this.api.addMember(conversationId, userId);
+    this.store?.put(json);
   }
 
   /** Rejects with ApiError. @param {number} conversationId */

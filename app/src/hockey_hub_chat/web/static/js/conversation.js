@@ -43,9 +43,10 @@ export class Conversation {
     this.id = json.id;
     this.describe(json);
     this.restart(json.last_seq);
-    if (json.last_message && json.last_message.seq === json.last_seq) {
+    if (json.last_message && json.last_message.seq >= json.last_seq) {
+      this.restart(json.last_message.seq);
       this.messages = [json.last_message];
-      this.from = json.last_seq;
+      this.from = json.last_message.seq;
     }
   }
 
@@ -54,7 +55,7 @@ export class Conversation {
     this.kind = json.kind;
     this.name = json.name;
     this.members = new Map(json.members.map((user) => [user.id, user]));
-    this.createdAt = json.created_at ?? "";
+    this.createdAt = json.created_at;
     this.readUpTo(json.read_seq);
   }
 

@@ -41,7 +41,7 @@ function Open({ client, conversation, store }) {
         <button class="icon-button back" aria-label=${strings.room.back} onClick=${close}>${icons.back()}</button>
         <${Avatar} id=${direct ? store.otherOf(conversation)?.id : conversation.id} name=${title} group=${!direct} />
         <div class="grow">
-          <h2 class="ellipsis" data-testid="room-title">${title}</h2>
+          <h1 class="ellipsis" data-testid="room-title">${title}</h1>
           ${!direct && html`<p class="subtitle ellipsis">${people.map((user) => user.display_name).join(", ")}</p>`}
         </div>
         ${
