@@ -56,7 +56,9 @@ def build(settings: Settings, *, with_realtime: bool = True) -> AppContext:
 
 
 def start(ctx: AppContext) -> None:
-    """Start the greenlets, in the process that serves. Safe to repeat."""
+    """Start the greenlets, in the process that serves. Safe to repeat; does nothing once it is leaving."""
+    if ctx.hub.draining:
+        return
     ctx.hub.start()
     ctx.bus.start(ctx.hub.on_events, ctx.hub.on_missed)
     ctx.writer.start()

@@ -23,11 +23,10 @@ from flask import Flask, Response, current_app, request
 
 from hockey_hub_chat import metrics
 from hockey_hub_chat.errors import ChatError, NotFoundError, PermissionDeniedError, UnavailableError
-from hockey_hub_chat.services.auth import authenticate
 from hockey_hub_chat.services.context import AppContext
 from hockey_hub_chat.storage import migrate
 from hockey_hub_chat.storage.engine import reading
-from hockey_hub_chat.web.socket import access_token
+from hockey_hub_chat.web import security
 
 log = structlog.get_logger(__name__)
 
@@ -40,14 +39,13 @@ _PACKAGES = ("hockey-hub-chat", "flask", "gunicorn", "gevent", "sqlalchemy", "ps
 _started = time.time()
 
 
-def init_app(app: Flask) -> None:
-    """Add the endpoints, the guard of the metrics listener and the count of requests."""
+def register(app: Flask) -> None:
+    """Add the endpoints and the guard of the metrics listener."""
     app.add_url_rule("/health", "health", _health)
     app.add_url_rule("/ready", "ready", _ready)
     app.add_url_rule("/health/detailed", "health_detailed", _detailed)
     app.add_url_rule("/metrics", "metrics", _metrics)
     app.before_request(_guard_metrics_listener)
-    app.after_request(_count)
 
 
 def on_metrics_listener() -> bool:
@@ -62,19 +60,6 @@ def on_metrics_listener() -> bool:
 def _guard_metrics_listener() -> None:
     if on_metrics_listener() and request.path not in _METRICS_LISTENER_PATHS:
         raise NotFoundError("Only health and metrics are answered here.")
-
-
-def _count(response: Response) -> Response:
-    rule = (
-        request.url_rule.rule if request.url_rule is not None else "unmatched"
-    )  # never the path: anybody can make one up
-    metrics.HTTP_REQUESTS.labels(method=_method(), route=rule, status=str(response.status_code)).inc()
-    return response
-
-
-def _method() -> str:
-    known = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-    return request.method if request.method in known else "other"
 
 
 def _health() -> dict[str, str]:
@@ -99,7 +84,7 @@ def _metrics() -> Response:
 
 def _detailed() -> Response:
     ctx: AppContext = current_app.extensions["chat"]
-    if not on_metrics_listener() and not authenticate(ctx, access_token()).is_admin:
+    if not on_metrics_listener() and not security.principal().is_admin:
         raise PermissionDeniedError("Only administrators may see this.")
     facts: dict[str, Any] = {}
 

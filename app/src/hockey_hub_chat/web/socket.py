@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import gevent
@@ -22,12 +21,10 @@ from flask import Flask, Response, current_app, request
 from gevent.lock import BoundedSemaphore
 
 from hockey_hub_chat import events
-from hockey_hub_chat.config import Settings
 from hockey_hub_chat.errors import (
     AuthenticationError,
     BadRequestError,
     ChatError,
-    OriginError,
     RateLimitedError,
     UnavailableError,
     UnknownFrameError,
@@ -39,11 +36,11 @@ from hockey_hub_chat.services import messages
 from hockey_hub_chat.services.auth import Principal, authenticate
 from hockey_hub_chat.services.context import AppContext
 from hockey_hub_chat.storage.messages import StoredMessage
+from hockey_hub_chat.web import security
 from hockey_hub_chat.web.transport import ClosedError, WebSocketTransport, handshake_answer
 
 log = structlog.get_logger(__name__)
 
-ACCESS_COOKIE = "hhc_access"
 #: Sends of one socket that wait for their commit; past that its next frame is not read yet.
 MAX_IN_FLIGHT = 64
 #: Conversations whose read marker one socket may have on its way to the database.
@@ -57,7 +54,7 @@ MAX_SOCKETS_PER_USER = 50
 MAX_NAMED_FIELDS = 20
 
 
-def init_app(app: Flask) -> None:
+def register(app: Flask) -> None:
     """Open the door."""
     app.add_url_rule("/ws", "socket", _serve, websocket=True)
 
@@ -66,8 +63,8 @@ def _serve() -> Response:
     """Serve one socket from its handshake to its end."""
     ctx: AppContext = current_app.extensions["chat"]
     answer = handshake_answer(request.environ)
-    check_origin(ctx.settings, request.headers.get("Origin"), request.host)
-    token = access_token()
+    security.check_origin(ctx, request)
+    token = security.access_token(request)
     sock = request.environ["gunicorn.socket"]
     sock.sendall(answer)
     transport = WebSocketTransport(
@@ -101,27 +98,6 @@ class _Finished(Response):
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise StopIteration  # what gunicorn's workers understand as "already handled, close"
-
-
-def check_origin(settings: Settings, origin: str | None, host: str) -> None:
-    """Refuse a browser that acts for another site. Programs send no Origin, and hold no cookie of ours by accident.
-
-    Raises:
-        OriginError: the Origin is not one of ours.
-    """
-    if origin is None or origin.lower().rstrip("/") in settings.origins:
-        return
-    if not settings.public_url and urlsplit(origin).netloc.lower() == host.lower():
-        return  # embedded: whatever address it was reached by
-    raise OriginError("This request came from another site.")
-
-
-def access_token() -> str | None:
-    """Return the access token of this request: bearer, else cookie."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and token:
-        return token.strip()
-    return request.cookies.get(ACCESS_COOKIE)
 
 
 def _converse(ctx: AppContext, token: str | None, transport: WebSocketTransport, connection: Connection) -> None:
