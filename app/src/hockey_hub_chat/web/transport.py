@@ -21,6 +21,8 @@ from gevent.socket import socket as Socket  # a class under its own name
 from wsproto.connection import Connection as Parser
 from wsproto.connection import ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
+from wsproto.extensions import Extension
+from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 from wsproto.utilities import generate_accept_token
 
 from hockey_hub_chat import events
@@ -74,6 +76,28 @@ def handshake_answer(environ: Mapping[str, Any]) -> bytes:
     return b"\r\n".join([*lines, b"", b""])
 
 
+class _SizeLimit(Extension):
+    """Refuses a frame by the length its header announces, before any of it is read. Never spoken of on the wire."""
+
+    name = "x-size-limit"
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+
+    def enabled(self) -> bool:
+        return True
+
+    def offer(self) -> bool:
+        return False
+
+    def frame_inbound_header(
+        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
+    ) -> CloseReason | RsvBits:
+        if payload_length > self._max_bytes:
+            return CloseReason.MESSAGE_TOO_BIG
+        return RsvBits(False, False, False)
+
+
 class WebSocketTransport:
     """Bytes out, messages in.
 
@@ -98,7 +122,7 @@ class WebSocketTransport:
         self._heartbeat_seconds = heartbeat_seconds
         self._ping = ping
         self._pong = pong
-        self._parser = Parser(ConnectionType.SERVER)
+        self._parser = Parser(ConnectionType.SERVER, [_SizeLimit(max_message_bytes)])
         self._events = self._parser.events()
         self._message = bytearray()
         self._next_ping = time.monotonic() + heartbeat_seconds
