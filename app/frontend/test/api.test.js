@@ -72,6 +72,12 @@ test("the session is over when the renewal is refused, and only then", async () 
   assert.equal(away.ended.times, 0);
 });
 
+test("without any cookie there is nothing to renew", async () => {
+  const { api, asked, ended } = bench({ "GET /api/me": [refused(401, "not_authenticated")] });
+  await assert.rejects(api.me(), { status: 401 });
+  assert.deepEqual([asked.length, ended.times], [1, 1]);
+});
+
 test("wrong credentials do not cause a renewal", async () => {
   const { api, asked } = bench({ "POST /api/auth/login": [refused(401, "invalid_credentials")] });
   await assert.rejects(api.login("coach", "x"), { code: "invalid_credentials" });

@@ -144,6 +144,10 @@ export class Api {
       return await this.#once(method, path, body);
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 401) throw error;
+      if (error.code === "not_authenticated") {
+        this.onSessionEnded(); // no cookie at all: there is nothing to renew
+        throw error;
+      }
     }
     try {
       await this.refresh();

@@ -283,7 +283,8 @@ export class Store {
   #refused(frame) {
     const item = this.outbox.get(frame.client_id);
     if (!item) {
-      if (!frame.client_id) console.warn("The server refused a frame:", frame.code, frame.message, frame.details);
+      const aboutToken = frame.code === "not_authenticated" || frame.code.startsWith("token_"); // 4401 follows
+      if (!frame.client_id && !aboutToken) console.warn("The server refused a frame:", frame.code, frame.details);
       return;
     }
     this.#inFlight.get(item.client_id)?.();
