@@ -222,3 +222,10 @@ test("stopping is for good, also during a refresh", async () => {
   clock.pass(120_000);
   assert.equal(pipes.length, 1);
 });
+
+test("a connection stopped by what hello says does not resume", () => {
+  const { connection, last } = bench();
+  connection.onFrame = () => connection.stop();
+  last().hello();
+  assert.deepEqual([last().frames, last().open], [[], false]);
+});

@@ -348,3 +348,11 @@ test("a conversation closed keeps its newest messages and can load the others ag
   await bench.store.loadOlder(bench.conversation());
   assert.deepEqual(bench.seqs(), range(151, 300));
 });
+
+test("something unreadable on the shelf does not stop the page", (t) => {
+  t.mock.method(console, "warn", () => {});
+  const bench = new Bench();
+  bench.shelf.set(`hhc.outbox.${goalie.id}.broken`, "{");
+  bench.restart();
+  assert.deepEqual([bench.store.outbox.size, bench.shelf.keys()], [0, []]);
+});

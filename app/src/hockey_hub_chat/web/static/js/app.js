@@ -41,7 +41,7 @@ function Chat({ client }) {
   const id = route.value;
   return html`
     <div class=${`chat ${id ? "in-room" : "in-list"}`}>
-      <${Banner} status=${client.status} onWake=${() => client.connection?.wake()} />
+      <${Banner} status=${client.status} onWake=${() => client.wake()} />
       <${Sidebar} client=${client} store=${store} onCreate=${() => setCreating(true)} />
       <${Room} key=${id} id=${id} client=${client} store=${store} />
       <${Announcer} store=${store} />

@@ -8,7 +8,7 @@
 import { signal } from "./lib.js";
 import { Api, ApiError } from "./api.js";
 import { browserShelf } from "./shelf.js";
-import { Connection } from "./socket.js";
+import { backoff, Connection } from "./socket.js";
 import { Store } from "./store.js";
 
 /** @type {import("#api").Clock} */
@@ -35,6 +35,9 @@ export class Client {
   store = null;
   /** @type {Connection | null} */
   connection = null;
+  /** Takes back the timer of the next attempt to start or to load. */
+  #forgetAttempt = () => {};
+  #attempt = 0;
 
   constructor({ api = new Api(), shelf = browserShelf() } = {}) {
     this.api = api;
@@ -44,13 +47,16 @@ export class Client {
 
   /** Find out whether somebody is logged in already. */
   async start() {
-    this.phase.value = "starting";
+    this.#forgetAttempt();
     try {
       await this.#enter(await this.api.me());
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       if (error.status === 401) this.#leave(false);
-      else this.phase.value = "unreachable";
+      else {
+        this.phase.value = "unreachable";
+        this.#tryAgain(() => void this.start());
+      }
     }
   }
 
@@ -75,16 +81,25 @@ export class Client {
   async loadConversations() {
     const store = this.store;
     if (!store) return;
-    this.list.value = "loading";
+    this.#forgetAttempt();
     try {
       store.load(await this.api.conversations());
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       this.list.value = "failed";
+      if (store === this.store) this.#tryAgain(() => void this.loadConversations());
       return;
     }
+    this.#attempt = 0;
     this.list.value = "loaded";
     this.connection?.start();
+  }
+
+  /** The network came back, or the page is looked at again. */
+  wake() {
+    if (this.phase.value === "unreachable") void this.start();
+    else if (this.list.value === "failed") void this.loadConversations();
+    else this.connection?.wake();
   }
 
   /**
@@ -136,7 +151,10 @@ export class Client {
       clock,
       cursors: () => store.cursors(),
       onFrame: (frame) => {
-        if (frame.type === "hello") this.maxBodyChars = frame.max_body_chars;
+        if (frame.type === "hello") {
+          this.maxBodyChars = frame.max_body_chars;
+          if (frame.user_id !== me.id) return this.#swapped();
+        }
         store.receive(frame);
       },
       onStatus: (status) => {
@@ -164,8 +182,21 @@ export class Client {
     }
   }
 
+  /** Somebody else logged in meanwhile, in another tab: nothing of the one before may be sent in their name. */
+  #swapped() {
+    this.#leave(false);
+    this.phase.value = "starting";
+    void this.start();
+  }
+
+  /** @param {() => void} action */
+  #tryAgain(action) {
+    this.#forgetAttempt = clock.later(1_000 + backoff(this.#attempt++), action);
+  }
+
   /** Show the log-in. What was typed and not sent stays on the shelf. @param {boolean} ended */
   #leave(ended) {
+    this.#forgetAttempt();
     this.connection?.stop();
     this.store?.close();
     this.connection = null;

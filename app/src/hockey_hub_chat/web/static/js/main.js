@@ -8,16 +8,13 @@ if (!root) throw new Error("The page has no #app.");
 
 const client = new Client();
 
-window.addEventListener("online", () => {
-  if (client.phase.value === "unreachable") void client.start();
-  else client.connection?.wake();
-});
+window.addEventListener("online", () => client.wake());
 window.addEventListener("offline", () => client.connection?.lost());
 window.addEventListener("pageshow", (event) => {
-  if (event.persisted) client.connection?.wake(); // back from the browser's cache: the socket is long gone
+  if (event.persisted) client.wake(); // back from the browser's cache: the socket is long gone
 });
 document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible") client.connection?.wake();
+  if (document.visibilityState === "visible") client.wake();
 });
 
 root.replaceChildren();

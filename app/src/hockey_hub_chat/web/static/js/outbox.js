@@ -26,7 +26,7 @@ export class Outbox {
     const found = shelf
       .keys()
       .filter((key) => key.startsWith(this.prefix))
-      .map((key) => /** @type {Unsent} */ (JSON.parse(shelf.get(key) ?? "null")))
+      .flatMap((key) => this.#read(key))
       .sort((a, b) => a.written_at - b.written_at);
     for (const item of found) {
       this.#items.set(item.client_id, item);
@@ -106,6 +106,18 @@ export class Outbox {
   /** Forget everything, on the shelf too. */
   clear() {
     for (const id of [...this.#items.keys()]) this.remove(id);
+  }
+
+  /** @param {string} key @returns {Unsent[]} none when what lies there cannot be read */
+  #read(key) {
+    try {
+      return [JSON.parse(this.shelf.get(key) ?? "")];
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+      console.warn("An unsent message could not be read again.", key);
+      this.shelf.remove(key);
+      return [];
+    }
   }
 
   /** @param {Unsent} item */

@@ -182,6 +182,7 @@ export class Connection {
     }
     if (frame.type === "hello") {
       this.#heartbeatMs = frame.heartbeat_seconds * 1000;
+      this.onFrame(frame); // may stop the connection: it may be somebody else's by now
       this.#pipe?.send(JSON.stringify({ type: "resume", cursors: this.cursors() }));
     } else if (frame.type === "resumed") {
       this.#attempt = 0;
@@ -194,7 +195,7 @@ export class Connection {
       this.#drainMs = frame.reconnect_after_ms;
       if (this.online) this.#enter("draining");
     }
-    this.onFrame(frame);
+    if (frame.type !== "hello") this.onFrame(frame);
   }
 
   /** @param {number} code */
