@@ -274,6 +274,8 @@ class Hub:
 
     def resume(self, subscription: Subscription, cursors: Mapping[int, int]) -> None:
         """See ``Subscription.resume``."""
+        if subscription.state == "closed":
+            return
         if subscription.state != "new":
             raise ValueError("this connection has resumed already")
         subscription.state = "resuming"

@@ -1,0 +1,185 @@
+"""Stand-ins for what is injected into the realtime parts: a transport that keeps what it is given, a database in memory."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any
+from uuid import UUID, uuid4
+
+import gevent
+from gevent.event import Event
+
+from hockey_hub_chat.errors import UnavailableError
+from hockey_hub_chat.realtime.bus import BusEvent, MessageStored
+from hockey_hub_chat.realtime.source import HubSource
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
+
+
+def split_frames(data: bytes) -> list[tuple[int, bytes]]:
+    """Return (opcode, payload) of every unmasked frame in ``data``; nothing may be left over."""
+    frames = []
+    while data:
+        opcode, size = data[0] & 0x0F, data[1]
+        assert not size & 0x80, "a server's frame is masked"
+        start = 2
+        if size == 126:
+            (size,) = struct.unpack("!H", data[2:4])
+            start = 4
+        elif size == 127:
+            (size,) = struct.unpack("!Q", data[2:10])
+            start = 10
+        frames.append((opcode, data[start : start + size]))
+        assert len(data) >= start + size, "a frame is torn"
+        data = data[start + size :]
+    return frames
+
+
+class FakeTransport:
+    """Takes everything at once, or nothing while ``open_gate`` is not set, as a peer that does not read."""
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+        self.open_gate = Event()
+        self.open_gate.set()
+        self.aborted = False
+
+    def sendall(self, data: bytes) -> None:
+        """See ``Transport``."""
+        self.open_gate.wait()
+        if self.aborted:
+            raise BrokenPipeError
+        self.written += data
+
+    def abort(self) -> None:
+        """See ``Transport``."""
+        self.aborted = True
+        self.open_gate.set()
+
+    @property
+    def frames(self) -> list[dict[str, Any]]:
+        """The JSON frames written so far."""
+        return [json.loads(payload) for opcode, payload in split_frames(bytes(self.written)) if opcode == 1]
+
+    @property
+    def close_code(self) -> int | None:
+        """The code of the close frame, when one was written."""
+        for opcode, payload in split_frames(bytes(self.written)):
+            if opcode == 8:
+                return int(struct.unpack("!H", payload[:2])[0])
+        return None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A stored message."""
+
+    conversation_id: int
+    seq: int
+    body: str = "x"
+    sender_id: int = 1
+    client_id: UUID = field(default_factory=uuid4)
+    created_at: datetime = NOW
+    is_new: bool = True
+
+    def event(self) -> MessageStored:
+        """What the bus would carry."""
+        return MessageStored(
+            self.conversation_id, self.seq, self.sender_id, self.client_id, self.body, self.created_at
+        )
+
+
+class FakeDatabase:
+    """Conversations, members and sessions in memory; every question yields once, and fails while ``away``."""
+
+    def __init__(self) -> None:
+        self.messages: dict[int, list[Row]] = {}
+        self.members: dict[int, dict[int, int]] = {}
+        self.sessions: set[UUID] = set()
+        self.away = False
+        self.questions = 0
+        self.delay = 0.0
+
+    def commit(self, conversation_id: int, body: str = "x") -> Row:
+        """Store the next message."""
+        rows = self.messages[conversation_id]
+        rows.append(Row(conversation_id, len(rows) + 1, body))
+        return rows[-1]
+
+    def source(self) -> HubSource:
+        """Return the hub's questions to this database."""
+        return HubSource(
+            history=self._history,
+            last_seqs=self._last_seqs,
+            memberships=self._memberships,
+            live_sessions=self._live_sessions,
+            rosters=self._rosters,
+            is_transient=lambda error: isinstance(error, UnavailableError),
+        )
+
+    def _pause(self) -> None:
+        self.questions += 1
+        gevent.sleep(self.delay)
+        if self.away:
+            raise UnavailableError("away")
+
+    def _history(self, conversation_id: int, after_seq: int, limit: int) -> list[Row]:
+        rows = list(self.messages.get(conversation_id, ())[after_seq : after_seq + limit])
+        self._pause()  # after reading: what is answered may be old by the time it arrives
+        return [replace(row) for row in rows]
+
+    def _last_seqs(self, ids: Collection[int]) -> dict[int, int]:
+        found = {key: len(self.messages[key]) for key in ids if key in self.messages}
+        self._pause()
+        return found
+
+    def _memberships(self, user_ids: Collection[int]) -> dict[int, dict[int, int]]:
+        found = {
+            user: {key: len(self.messages[key]) for key, members in self.members.items() if user in members}
+            for user in user_ids
+        }
+        self._pause()
+        return found
+
+    def _live_sessions(self, ids: Collection[UUID]) -> set[UUID]:
+        found = self.sessions & set(ids)
+        self._pause()
+        return found
+
+    def _rosters(self, ids: Collection[int]) -> dict[int, dict[int, int]]:
+        found = {key: dict(self.members.get(key, {})) for key in ids}
+        self._pause()
+        return found
+
+
+class FakeBus:
+    """A bus whose deliveries the test decides; keeps what was published."""
+
+    def __init__(self) -> None:
+        self.published: list[BusEvent] = []
+        self.healthy = True
+
+    def start(self, on_events: Any, on_missed: Any) -> None:
+        """See ``Bus``."""
+
+    def publish(self, events: Any) -> None:
+        """See ``Bus``."""
+        self.published += events
+
+    def close(self, timeout: float = 1.0) -> None:
+        """See ``Bus``."""
+
+
+def settle(check: Any, what: str, timeout: float = 5.0) -> None:
+    """Let the other greenlets run until ``check`` holds.
+
+    Raises:
+        AssertionError: it did not within ``timeout`` seconds, naming ``what``.
+    """
+    with gevent.Timeout(timeout, AssertionError(f"not within {timeout:g} s: {what}")):
+        while not check():
+            gevent.sleep(0.002)
