@@ -30,6 +30,9 @@ def upgrade(engine: sa.Engine) -> None:
             connection.exec_driver_sql(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
             connection.commit()
         try:
+            current = MigrationContext.configure(connection).get_current_revision()
+            if current is not None and not is_known(current):
+                return  # a newer release's schema; it fits this one too
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
