@@ -89,7 +89,8 @@ class ChatWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is published w
     def _expect_nothing(client: Any) -> None:
         """End the wait for a next request on a kept-alive connection; what has arrived is still served."""
         with contextlib.suppress(OSError):  # it may have gone by itself
-            client.shutdown(socket.SHUT_RD)
+            # the socket beneath gevent's: its reader then sees the stream end, not an error that would be logged
+            client._sock.shutdown(socket.SHUT_RD)
 
 
 def _bind() -> list[str]:

@@ -22,14 +22,11 @@ from harness.process import (
     DaemonError,
     Workshop,
     alive,
-    base_environment,
     children_of,
     free_port,
     tail,
     wait_until,
 )
-
-SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 #: Limits high enough to be out of the way; tests of the limits set their own.
 OUT_OF_THE_WAY = {"MESSAGE_RATE_LIMIT": "1000000", "RATE_LIMIT_MAX_REQUESTS": "1000000", "LOGIN_RATE_LIMIT": "1000000"}
@@ -89,7 +86,6 @@ class ChatServer(Daemon):
         unix_socket: bool = False,
     ) -> None:
         super().__init__(workshop, workshop.directory("chat", mode=0o755))
-        self.account = workshop.account
         self.keys = keys
         self.database_url = database_url
         self.workers = workers
@@ -99,8 +95,8 @@ class ChatServer(Daemon):
         self.people = People(database_url)
         multiproc = self.directory / "metrics"
         multiproc.mkdir()
-        if self.account is not None:
-            os.chown(multiproc, *self.account)
+        if workshop.account is not None:
+            os.chown(multiproc, *workshop.account)
         self.settings: dict[str, str | None] = {
             "DATABASE_URL": database_url,
             "DATABASE_POOL_SIZE": "5",
@@ -141,17 +137,14 @@ class ChatServer(Daemon):
     def command(self) -> Sequence[str]:
         """Return argv: the start command of every installation."""
         return [
-            *(sys.executable, "-m", "gunicorn", "-c", "python:hockey_hub_chat.gunicorn_conf"),
+            *(*self.workshop.drop, sys.executable, "-m", "gunicorn", "-c", "python:hockey_hub_chat.gunicorn_conf"),
             "hockey_hub_chat.web.app:create_app()",
         ]
 
     def environment(self) -> Mapping[str, str]:
         """Return the settings."""
         return {
-            **base_environment(),
-            "PYTHONPATH": str(SOURCE),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONWARNINGS": "default",
+            **self.workshop.python_environment,
             **{key: value for key, value in self.settings.items() if value is not None},
         }
 
@@ -224,15 +217,11 @@ class ChatServer(Daemon):
 
     def cli(self, *argv: str, stdin: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
         """Run ``hockey-hub-chat …`` with this server's settings."""
-        uid, gid = self.account or (None, None)
         return subprocess.run(
-            [sys.executable, "-m", "hockey_hub_chat.cli", *argv],
+            [*self.workshop.drop, sys.executable, "-m", "hockey_hub_chat.cli", *argv],
             input=stdin,
             cwd=self.directory,
             env=dict(self.environment()),
-            user=uid,
-            group=gid,
-            extra_groups=[] if uid is not None else None,
             capture_output=True,
             text=True,
             timeout=timeout,

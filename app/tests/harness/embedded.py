@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
-from harness.chat import SOURCE
 from harness.http import Api
-from harness.process import Daemon, Workshop, base_environment, free_port
+from harness.process import Daemon, Workshop, free_port
 
 
 class Embedded(Daemon):
@@ -24,7 +23,6 @@ class Embedded(Daemon):
 
     def __init__(self, workshop: Workshop, env: Mapping[str, str | None] | None = None) -> None:
         super().__init__(workshop, workshop.directory("home"))
-        self.account = workshop.account
         self.port = free_port()
         self.socket_path: Path | None = None
         self.data = self.directory / "data"
@@ -33,8 +31,6 @@ class Embedded(Daemon):
             "DATA_DIR": str(self.data),
             "PORT": str(self.port),
             "METRICS_PORT": str(free_port()),
-            "PYTHONPATH": str(SOURCE),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "MESSAGE_RATE_LIMIT": "1000000",
             "RATE_LIMIT_MAX_REQUESTS": "1000000",
             **(env or {}),
@@ -42,11 +38,14 @@ class Embedded(Daemon):
 
     def command(self) -> Sequence[str]:
         """Return argv."""
-        return [sys.executable, "-m", "hockey_hub_chat.cli", "serve"]
+        return [*self.workshop.drop, sys.executable, "-m", "hockey_hub_chat.cli", "serve"]
 
     def environment(self) -> Mapping[str, str]:
         """Return the settings and nothing of the surroundings."""
-        return {**base_environment(), **{key: value for key, value in self.settings.items() if value is not None}}
+        return {
+            **self.workshop.python_environment,
+            **{key: value for key, value in self.settings.items() if value is not None},
+        }
 
     @property
     def address(self) -> tuple[str, int] | str:

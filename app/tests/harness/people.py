@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import uuid
 from dataclasses import dataclass
+from datetime import timedelta
 
 import sqlalchemy as sa
 from argon2 import PasswordHasher
@@ -124,6 +125,18 @@ class People:
         with self.engine.connect() as connection:
             found: int = connection.execute(query).scalar_one()
             return found
+
+    def age_rotations(self, person: Person, seconds: int) -> None:
+        """Move the last use of a person's refresh tokens into the past."""
+        table = tables.sessions
+        with self.engine.begin() as connection:
+            for key, rotated_at in connection.execute(
+                sa.select(table.c.id, table.c.rotated_at).where(
+                    table.c.user_id == person.id, table.c.rotated_at.isnot(None)
+                )
+            ).all():
+                earlier = rotated_at - timedelta(seconds=seconds)
+                connection.execute(sa.update(table).where(table.c.id == key).values(rotated_at=earlier))
 
     def close(self) -> None:
         """Let go of the database."""

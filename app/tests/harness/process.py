@@ -7,6 +7,7 @@ and kills what is still registered when that pipe closes. So ``kill -9`` of pyte
 from __future__ import annotations
 
 import contextlib
+import functools
 import grp
 import os
 import pwd
@@ -19,6 +20,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+
+#: The application's sources.
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 _REAPER = r"""
 import os, signal, sys
@@ -92,6 +96,27 @@ class Workshop:
         self.reaper.tell("dir", self.root)
         self.account = unprivileged_account()
 
+    @functools.cached_property
+    def drop(self) -> list[str]:
+        """What stands before a command of the application so that it runs unprivileged; nothing when we are.
+
+        Where the interpreter or the sources lie in a directory closed to others (a root's home), the account may read
+        everything, still writes nowhere but its own; where even that is not possible it stays root.
+        """
+        if self.account is None:
+            return []
+        uid, gid = self.account
+        plain = ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups"]
+        reading = [*plain, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+        for prefix in (plain, reading):
+            # the version too: an interpreter that cannot reach its own library may silently take the system's
+            probe = [*prefix, sys.executable, "-c", "import sys, gunicorn, hockey_hub_chat; print(sys.version)"]
+            environment = {**base_environment(), "PYTHONPATH": str(SOURCE)}
+            done = subprocess.run(probe, env=environment, cwd="/", capture_output=True, text=True, check=False)
+            if done.returncode == 0 and done.stdout.strip() == sys.version.strip():
+                return prefix
+        return []
+
     def directory(self, name: str, mode: int = 0o700) -> Path:
         """Make ``root/name`` (a free name is chosen), owned by the account daemons run under."""
         path = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.root))
@@ -99,6 +124,16 @@ class Workshop:
         if self.account is not None:
             os.chown(path, *self.account)
         return path
+
+    @functools.cached_property
+    def python_environment(self) -> dict[str, str]:
+        """What a Python process needs; they share one cache of bytecode, so that only the first start compiles."""
+        return {
+            **base_environment(),
+            "PYTHONPATH": str(SOURCE),
+            "PYTHONPYCACHEPREFIX": str(self.directory("pycache")),
+            "PYTHONWARNINGS": "default",
+        }
 
     def close(self) -> None:
         """End the daemons that are left and remove the directory."""
@@ -282,7 +317,7 @@ class Daemon:
 
 def base_environment() -> dict[str, str]:
     """Return the few variables every process needs, and none of ours."""
-    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LANG": "C.UTF-8", "TZ": "UTC"}
+    return {"PYTHONUNBUFFERED": "1", "PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LANG": "C.UTF-8", "TZ": "UTC"}
 
 
 def children_of(pid: int) -> list[int]:

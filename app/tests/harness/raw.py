@@ -63,6 +63,9 @@ class RawSocket:
     def __exit__(self, *_: object) -> None:
         self.sock.close()
 
+    def __del__(self) -> None:
+        self.sock.close()
+
     def _read_head(self) -> int:
         while b"\r\n\r\n" not in self._buffer:
             self._more()

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 import structlog
 from flask import Flask, Response, current_app, request
 
-from hockey_hub_chat import metrics
+from hockey_hub_chat import __version__, metrics
 from hockey_hub_chat.errors import ChatError, NotFoundError, PermissionDeniedError, UnavailableError
 from hockey_hub_chat.services.context import AppContext
 from hockey_hub_chat.storage import migrate
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 CHECK_SECONDS = 1.0
 #: What the metrics listener answers.
 _METRICS_LISTENER_PATHS = frozenset({"/metrics", "/health", "/ready", "/health/detailed"})
-_PACKAGES = ("hockey-hub-chat", "flask", "gunicorn", "gevent", "sqlalchemy", "psycopg", "redis")
+_PACKAGES = ("flask", "gunicorn", "gevent", "sqlalchemy", "psycopg", "redis")
 
 _started = time.time()
 
@@ -112,7 +112,11 @@ def _detailed() -> Response:
         disk={"free_bytes": disk.free, "total_bytes": disk.total, "status": _disk_status(disk.free, disk.total)},
         memory={"worker_peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024},
         sockets=ctx.hub.size,
-        versions={"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        versions={
+            "hockey-hub-chat": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in _PACKAGES},
+        },
     )
 
 
