@@ -10,6 +10,12 @@ export const icons = {
   close: () => icon(html`<path d="M6 6l12 12M18 6L6 18" />`),
   down: () => icon(html`<path d="M12 5v13M6 13l6 6 6-6" />`),
   leave: () => icon(html`<path d="M14 4H6v16h8M10 12h10M16 8l4 4-4 4" />`),
+  people: () =>
+    icon(
+      html`<circle cx="9" cy="8.5" r="3.5" /><path
+          d="M2.5 19.5c.5-4 3-6 6.5-6s6 2 6.5 6M15 5.3a3.5 3.5 0 010 6.4M17.5 14c2.3.8 3.7 2.7 4 5.5"
+        />`,
+    ),
   plus: () => icon(html`<path d="M12 5v14M5 12h14" />`),
   send: () => icon(html`<path d="M4 12l16-8-6 16-3-6z M11 14l9-10" />`),
   search: () => icon(html`<circle cx="11" cy="11" r="6.5" /><path d="M16 16l4.5 4.5" />`),

@@ -46,8 +46,14 @@ function Open({ client, conversation, store }) {
         </div>
         ${
           !direct &&
-          html`<button class="button quiet" onClick=${() => setShowMembers(true)} data-testid="room-members">
-            ${strings.room.members(people.length)}
+          html`<button
+            class="button quiet"
+            aria-label=${strings.room.members(people.length)}
+            title=${strings.room.members(people.length)}
+            onClick=${() => setShowMembers(true)}
+            data-testid="room-members"
+          >
+            ${icons.people()} ${people.length}
           </button>`
         }
       </header>

@@ -55,10 +55,15 @@ export function Sidebar({ client, store, onCreate }) {
         </button>
       </header>
       ${problem && html`<p class="problem" role="alert">${problem}</p>`}
-      <ul class="conversations" data-testid="conversation-list" aria-busy=${client.list.value === "loading"}>
-        ${list.map((conversation) => html`<${Item} key=${conversation.id} ...${{ client, conversation, store }} />`)}
-      </ul>
-      ${list.length === 0 && html`<${Nothing} client=${client} onCreate=${onCreate} />`}
+      <div class="conversations" data-testid="conversation-list" aria-busy=${client.list.value === "loading"}>
+        ${
+          list.length
+            ? html`<ul>
+                ${list.map((conversation) => html`<${Item} key=${conversation.id} ...${{ client, conversation, store }} />`)}
+              </ul>`
+            : html`<${Nothing} client=${client} onCreate=${onCreate} />`
+        }
+      </div>
     </nav>
   `;
 }
