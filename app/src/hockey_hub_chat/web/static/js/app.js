@@ -40,7 +40,7 @@ function Chat({ client }) {
   if (!store) return null;
   const id = route.value;
   return html`
-    <div class=${`chat ${id ? "in-room" : "in-list"}`}>
+    <main class=${`chat ${id ? "in-room" : "in-list"}`}>
       <${Banner} status=${client.status} onWake=${() => client.wake()} />
       <${Sidebar} client=${client} store=${store} onCreate=${() => setCreating(true)} />
       <${Room} key=${id} id=${id} client=${client} store=${store} />
@@ -56,7 +56,7 @@ function Chat({ client }) {
           }}
         />`
       }
-    </div>
+    </main>
   `;
 }
 

@@ -21,10 +21,10 @@ export function Room({ id, client, store }) {
   if (conversation) return html`<${Open} ...${{ client, conversation, store }} />`;
   const gone = id > 0 && client.list.value === "loaded";
   return html`
-    <main class="room nothing">
+    <section class="room nothing">
       ${gone && html`<button class="icon-button back" aria-label=${strings.room.back} onClick=${close}>${icons.back()}</button>`}
       <p>${gone ? strings.room.gone : strings.room.none}</p>
-    </main>
+    </section>
   `;
 }
 
@@ -36,7 +36,7 @@ function Open({ client, conversation, store }) {
   const direct = conversation.kind === "direct";
   const people = [...conversation.members.values()];
   return html`
-    <main class="room" aria-label=${title}>
+    <section class="room" aria-label=${title}>
       <header class="bar">
         <button class="icon-button back" aria-label=${strings.room.back} onClick=${close}>${icons.back()}</button>
         <${Avatar} id=${direct ? store.otherOf(conversation)?.id : conversation.id} name=${title} group=${!direct} />
@@ -64,7 +64,7 @@ function Open({ client, conversation, store }) {
         showMembers &&
         html`<${MembersDialog} ...${{ client, conversation, store }} onClose=${() => setShowMembers(false)} />`
       }
-    </main>
+    </section>
   `;
 }
 
