@@ -70,11 +70,17 @@ def begin_drain(ctx: AppContext) -> None:
 
 
 def finish_drain(ctx: AppContext, *, flush_seconds: float, close_seconds: float) -> None:
-    """Commit and acknowledge what is held, publish it, then close every socket with 1012."""
+    """Commit and acknowledge what is held, then close every socket with 1012."""
     ctx.writer.stop(flush_seconds)
     ctx.hub.close_all(CLOSE_RESTART, "restarting", timeout=close_seconds)
+
+
+def stop(ctx: AppContext) -> None:
+    """End what ``start`` began and let go of the database. Safe to repeat."""
+    ctx.writer.stop(0)
     ctx.hub.stop()
     ctx.bus.close()
+    ctx.engine.dispose()
 
 
 def _writer(engine: sa.Engine, bus: Bus) -> Writer[NewMessage, StoredMessage]:

@@ -8,9 +8,11 @@ Imported by the master before gevent patches the workers: it must import nothing
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ except ConfigError as _error:
 
 #: Leaving: how long sockets stay open after the drain frame, so that what is on its way is read, committed and
 #: acknowledged; how long the writer may take for it; and how long a close may take.
-DRAIN_SECONDS = 0.7
+DRAIN_SECONDS = 0.6
 FLUSH_SECONDS = 2.0
 CLOSE_SECONDS = 1.0
 
@@ -40,11 +42,20 @@ class ChatWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is published w
         super().__init__(*args, **kwargs)
         self._idle: set[socket.socket] = set()
         self._leaving: gevent.Greenlet | None = None
+        self.left = False
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """Begin to leave. Runs in a signal handler: nothing here may wait."""
         if self._leaving is None:
+            self.alive = False  # gunicorn's own loop now stops accepting, and waits for what is left
             self._leaving = gevent.spawn(self._leave)
+
+    def run(self) -> None:
+        """Serve until told to leave, and until that is done."""
+        super().run()
+        if self._leaving is not None:
+            self._leaving.join(DRAIN_SECONDS + FLUSH_SECONDS + CLOSE_SECONDS)
+            self.left = True
 
     def notify(self) -> None:
         """Tell the master that we live; leave when there is none any more."""
@@ -77,11 +88,13 @@ class ChatWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is published w
     def _leave(self) -> None:
         from hockey_hub_chat import compose  # not in the master: see the module
 
-        context = self.chat_context
+        context = getattr(self, "chat_context", None)
+        if context is None:  # told to leave before it had begun
+            return
         compose.begin_drain(context)
-        gevent.sleep(DRAIN_SECONDS)
+        if context.hub.size:
+            gevent.sleep(DRAIN_SECONDS)
         compose.finish_drain(context, flush_seconds=FLUSH_SECONDS, close_seconds=CLOSE_SECONDS)
-        self.alive = False  # gunicorn's own loop now stops accepting and waits for what is left
         for client in tuple(self._idle):
             self._expect_nothing(client)
 
@@ -124,6 +137,22 @@ def child_exit(server: Any, worker: Any) -> None:
     """
     for gauge in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob(f"gauge_live*_{worker.pid}.db"):
         gauge.unlink(missing_ok=True)
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    """Let go of the database and the bus."""
+    context = getattr(worker, "chat_context", None)
+    if context is None or worker.pid != os.getpid():
+        return
+    from hockey_hub_chat import compose
+
+    compose.stop(context)
+    if worker.left:
+        # Taking the interpreter apart costs half a second of CPU, seconds on a busy host, and nothing needs it any more.
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def on_exit(server: Any) -> None:

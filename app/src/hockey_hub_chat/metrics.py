@@ -38,7 +38,16 @@ SLOW_CONSUMERS_CLOSED = Counter("chat_slow_consumers_closed_total", "Sockets clo
 WRITER_BATCH_SIZE = Histogram("chat_writer_batch_size", "Messages in one transaction.", buckets=_BATCH_BUCKETS)
 LOGIN_FAILURES = Counter("chat_login_failures_total", "Refused log-ins.")
 RATE_LIMITED = Counter("chat_rate_limited_total", "Requests refused for coming too fast.", ["kind"])
-for _kind in ("http", "login", "message"):  # there from the start: a rate over a series that appears with its first count is 0
+for _kind in (
+    "http",
+    "login",
+    "message",
+):  # there from the start: a rate over a series that appears with its first count is 0
+    RATE_LIMITED.labels(kind=_kind)
+
+# A labelled metric shows from its first sample on; a rate needs the zero before it.
+MESSAGES_SENT.labels(type="text")
+for _kind in ("message", "login", "http"):
     RATE_LIMITED.labels(kind=_kind)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

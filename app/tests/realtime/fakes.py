@@ -88,9 +88,7 @@ class Row:
 
     def event(self) -> MessageStored:
         """What the bus would carry."""
-        return MessageStored(
-            self.conversation_id, self.seq, self.sender_id, self.client_id, self.body, self.created_at
-        )
+        return MessageStored(self.conversation_id, self.seq, self.sender_id, self.client_id, self.body, self.created_at)
 
 
 class FakeDatabase:

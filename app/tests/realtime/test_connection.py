@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gevent
 import pytest
-from realtime.fakes import FakeTransport, settle, split_frames
 
 from hockey_hub_chat import events
 from hockey_hub_chat.realtime import wire
 from hockey_hub_chat.realtime.connection import Connection
+from realtime.fakes import FakeTransport, settle, split_frames
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 200_000])

@@ -10,13 +10,13 @@ from uuid import uuid4
 
 import gevent
 import pytest
-from realtime.fakes import FakeBus, FakeDatabase, FakeTransport, settle
 
 from hockey_hub_chat.errors import UnavailableError
 from hockey_hub_chat.realtime import bus as events
 from hockey_hub_chat.realtime.connection import Connection
 from hockey_hub_chat.realtime.hub import Hub
 from hockey_hub_chat.realtime.subscription import Subscription
+from realtime.fakes import FakeBus, FakeDatabase, FakeTransport, settle
 
 ROOM = 7
 
@@ -391,7 +391,7 @@ class Device:
         cursors = self.connections[-1][0]
         at = dict(cursors)
         for frame in self.socket.transport.frames:
-            room = frame.get("conversation_id")
+            room: int = frame.get("conversation_id", 0)
             if frame["type"] == "message":
                 before = at.get(room)
                 assert before is None or frame["seq"] == before + 1, f"user {self.user}: {before} then {frame['seq']}"
@@ -416,7 +416,7 @@ SEEDS = [int(os.environ.get("HUB_SEED", "0")) or random.SystemRandom().getrandbi
 @pytest.mark.parametrize("seed", SEEDS, ids=["new", "1", "2", "3"])
 def test_random_interleavings_bring_each_message_exactly_once(seed: int) -> None:
     print(f"seed {seed}; repeat with HUB_SEED={seed}")
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311  # a game, not a secret
     site = Site(compare_seconds=0.2)
     for room in (1, 2, 3):
         site.room(1, 2, 3, conversation_id=room)
@@ -476,4 +476,3 @@ def test_random_interleavings_bring_each_message_exactly_once(seed: int) -> None
     gevent.sleep(0.3)  # a comparison later still nothing is doubled
     assert complete()
     site.close()
-

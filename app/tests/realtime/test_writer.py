@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 
 import gevent
 import pytest
-from realtime.fakes import Row, settle
 
 from hockey_hub_chat.errors import ChatError, NotAMemberError, UnavailableError
 from hockey_hub_chat.realtime.writer import Writer
+from realtime.fakes import Row, settle
 
 New = tuple[UUID, str]
 
