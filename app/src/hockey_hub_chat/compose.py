@@ -12,7 +12,7 @@ from hockey_hub_chat import tokens
 from hockey_hub_chat.config import Settings
 from hockey_hub_chat.errors import ChatError
 from hockey_hub_chat.events import CLOSE_RESTART
-from hockey_hub_chat.realtime.bus import Bus, MemoryBus, MessageStored, RedisBus
+from hockey_hub_chat.realtime.bus import Bus, MemoryBus, MessageStored, OneWayBus, RedisBus
 from hockey_hub_chat.realtime.hub import Hub
 from hockey_hub_chat.realtime.limits import Limits, MemoryLimits, RedisLimits
 from hockey_hub_chat.realtime.redis_client import make_client
@@ -34,14 +34,16 @@ def build(settings: Settings, *, with_realtime: bool = True) -> AppContext:
     """Return the parts of one process, joined but not started.
 
     Args:
-        with_realtime: False leaves Redis alone (the command line): events go nowhere.
+        with_realtime: False for the command line: events are told to the workers, and nothing is heard or counted.
 
     Raises:
         ConfigError: a key, an address or a directory cannot be used.
     """
     engine = make_engine(settings)
     use_redis = bool(settings.redis_url) and with_realtime
-    bus: Bus = RedisBus(lambda: make_client(settings)) if use_redis else MemoryBus()
+    bus: Bus = MemoryBus()
+    if settings.redis_url:
+        bus = RedisBus(lambda: make_client(settings)) if with_realtime else OneWayBus(make_client(settings))
     limits: Limits = RedisLimits(make_client(settings, timeout=_LIMIT_TIMEOUT_SECONDS)) if use_redis else MemoryLimits()
     return AppContext(
         settings=settings,

@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 
 from harness.process import wait_until
 from harness.redis_server import RedisServer
+from hockey_hub_chat.config import Settings
 from hockey_hub_chat.realtime import bus
 from hockey_hub_chat.realtime.bus import (
     BusEvent,
     MembershipChanged,
     MemoryBus,
     MessageStored,
+    OneWayBus,
     Poke,
     ReadPositionMoved,
     RedisBus,
@@ -34,6 +36,7 @@ from hockey_hub_chat.realtime.bus import (
     decode_events,
     encode_events,
 )
+from hockey_hub_chat.realtime.redis_client import make_client
 from realtime.fakes import NOW
 
 IDS = st.integers(1, 2**53 - 1)
@@ -171,6 +174,19 @@ def test_events_reach_every_worker_the_publisher_included(pair: tuple[BusProcess
         wait_until(partial(has_kinds, process, kinds), 5, "every event")
     assert other.of("MessageStored")[0]["body"] == "b1"
     assert other.of("SessionEnded")[0]["session_id"] == str(session)
+
+
+def test_the_command_line_is_heard_and_survives_a_dead_redis(
+    mortal: RedisServer, pair: tuple[BusProcess, BusProcess]
+) -> None:
+    client = make_client(Settings(redis_url=mortal.url))
+    command = OneWayBus(client)
+    command.publish([SessionEnded(UUID(int=3))])
+    for process in pair:
+        wait_until(partial(has_kinds, process, {"SessionEnded"}), 5, "the session's end")
+    mortal.kill9()
+    command.publish([SessionEnded(UUID(int=4))])
+    command.close()
 
 
 @pytest.mark.parametrize("round_", [1, 2])

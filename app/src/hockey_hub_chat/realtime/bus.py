@@ -32,6 +32,8 @@ MAX_QUEUE = 10_000
 #: this bound the merged events are dropped without loss.
 MAX_MERGED = 50_000
 _RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0)
+#: How long a publish of something taken away waits to be on its way.
+_FLUSH_SECONDS = 0.5
 #: A subscription idle for so long is asked for a sign of life; one that gives none for as long again is opened anew.
 _LIVENESS_SECONDS = 0.75
 
@@ -101,7 +103,9 @@ class Bus(Protocol):
         """Begin to deliver. Neither callback may wait. ``on_missed``: events may have been missed; compare."""
 
     def publish(self, events: Sequence[BusEvent]) -> None:
-        """Send events; never waits and never fails."""
+        """Send events; never fails. Returns at once, except with events that take something away (a membership, a
+        session): then when they are on their way, so that what the caller's answer permits cannot overtake them; after
+        half a second in any case."""
 
     @property
     def healthy(self) -> bool:
@@ -134,6 +138,37 @@ class MemoryBus:
     def close(self, timeout: float = 1.0) -> None:
         """See ``Bus``."""
         self._on_events = None
+
+
+class OneWayBus:
+    """The bus of a program that only tells and ends, such as the command line: publishes at once, hears nothing.
+
+    Args:
+        client: a Redis client with short timeouts.
+    """
+
+    def __init__(self, client: redis.Redis, *, channel: str = CHANNEL) -> None:
+        self._client = client
+        self._channel = channel
+
+    def start(self, on_events: OnEvents, on_missed: Callable[[], None]) -> None:
+        """See ``Bus``; nothing will be heard."""
+
+    def publish(self, events: Sequence[BusEvent]) -> None:
+        """See ``Bus``. What cannot be told is found by the hubs' own comparison."""
+        try:
+            self._client.publish(self._channel, encode_events(events))
+        except (redis.RedisError, OSError) as error:
+            log.warning("bus_publish_failed", error=type(error).__name__)
+
+    @property
+    def healthy(self) -> bool:
+        """See ``Bus``."""
+        return False
+
+    def close(self, timeout: float = 1.0) -> None:
+        """See ``Bus``."""
+        self._client.close()
 
 
 class RedisBus:
@@ -191,10 +226,12 @@ class RedisBus:
             self._wake.set()
             return
         self._queue.extend(events)
-        while len(self._queue) > MAX_QUEUE:
-            self._merge((self._queue.popleft(),))
         self._flushed.clear()
         self._wake.set()
+        while len(self._queue) > MAX_QUEUE:
+            self._merge((self._queue.popleft(),))
+        if any(isinstance(event, MembershipChanged | SessionEnded) for event in events):
+            self._flushed.wait(_FLUSH_SECONDS)
 
     def close(self, timeout: float = 1.0) -> None:
         """See ``Bus``."""
