@@ -1,0 +1,95 @@
+"""The migrations make exactly ``tables.metadata``, once, whoever runs them and however many at once."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import Engine
+
+from harness.postgres import Postgres
+from hockey_hub_chat.config import Settings
+from hockey_hub_chat.storage import migrate
+from hockey_hub_chat.storage.engine import make_engine
+from hockey_hub_chat.storage.tables import metadata
+
+
+def test_migrated_schema_is_the_metadata(engine: Engine) -> None:
+    assert migrate.differences(engine) == []
+    current, head = migrate.current_and_head(engine)
+    assert current == head
+
+
+def test_migrated_schema_is_what_create_all_makes(engine: Engine, postgres: Postgres, tmp_path: Path) -> None:
+    """Checks and partial indexes, which alembic does not compare."""
+    other = make_engine(
+        Settings(database_url="", data_dir=tmp_path / "direct")
+        if engine.dialect.name == "sqlite"
+        else Settings(database_url=postgres.create_database())
+    )
+    metadata.create_all(other)
+    try:
+        assert describe(engine) == describe(other)
+    finally:
+        other.dispose()
+
+
+def describe(engine: Engine) -> dict[str, object]:
+    """Return everything the database says of the tables."""
+    inspector = sa.inspect(engine)
+    described: dict[str, object] = {}
+    for table in sorted(set(inspector.get_table_names()) - {"alembic_version"}):
+        described[table] = (
+            [(c["name"], str(c["type"]), c["nullable"], c["default"]) for c in inspector.get_columns(table)],
+            inspector.get_pk_constraint(table),
+            sorted(map(repr, inspector.get_foreign_keys(table))),
+            sorted(map(repr, inspector.get_unique_constraints(table))),
+            sorted(map(repr, inspector.get_check_constraints(table))),
+            sorted(map(repr, inspector.get_indexes(table))),
+        )
+    inspector.engine.dispose()
+    return described
+
+
+def test_upgrading_twice_changes_nothing(engine: Engine) -> None:
+    migrate.upgrade(engine)
+    assert migrate.differences(engine) == []
+
+
+def test_hosts_that_migrate_at_once_take_turns(postgres: Postgres) -> None:
+    url = postgres.create_database()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        engine = make_engine(Settings(database_url=url))
+        try:
+            migrate.upgrade(engine)
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            engine.dispose()
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    engine = make_engine(Settings(database_url=url))
+    assert migrate.differences(engine) == []
+    engine.dispose()
+
+
+def test_the_schema_of_a_newer_release_is_left_alone(engine: Engine) -> None:
+    with engine.begin() as conn:
+        conn.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    migrate.upgrade(engine)
+    assert migrate.current_and_head(engine)[0] == "9999"
+    assert not migrate.is_known("9999")
+
+
+def test_an_empty_database_says_so(tmp_path: Path) -> None:
+    engine = make_engine(Settings(database_url="", data_dir=tmp_path))
+    assert migrate.current_and_head(engine)[0] is None
+    engine.dispose()
