@@ -226,6 +226,7 @@ class Listener:
     pending: dict[str, Sent] = field(default_factory=dict)
     refused: list[dict[str, Any]] = field(default_factory=list)
     cursor: int | None = None
+    closed_at: float = 0.0
 
     async def listen(self, server: ChatServer, until_seq: int | None = None) -> None:
         """Read until the socket closes, or until ``until_seq`` has arrived."""
@@ -256,6 +257,7 @@ class Listener:
                             self.cursor = frame["last_seqs"][str(self.room)]
             except ConnectionClosed as closed:
                 record.close_code = closed.rcvd.code if closed.rcvd else None
+            self.closed_at = time.monotonic()
 
 
 def test_sigterm_drains_200_sockets_within_5_seconds(victims: Victims) -> None:
@@ -281,8 +283,8 @@ def test_sigterm_drains_200_sockets_within_5_seconds(victims: Victims) -> None:
         await asyncio.to_thread(talk.go_on, 5)
         started = time.monotonic()
         await asyncio.to_thread(server.stop)
-        took = time.monotonic() - started
         await asyncio.gather(*tasks)
+        took = max(listener.closed_at for listener in listeners) - started
 
     async def second_half(last: int) -> None:
         await asyncio.gather(*(listener.listen(server, until_seq=last) for listener in listeners))
@@ -292,8 +294,8 @@ def test_sigterm_drains_200_sockets_within_5_seconds(victims: Victims) -> None:
         server.start()
         talk.go_on(5)
     asyncio.run(second_half(server.people.last_seq(room)))
-    print(f"left with 200 sockets in {took:.2f} s")
-    assert took < 5, f"leaving took {took:.1f} s"
+    print(f"200 sockets were closed in {took:.2f} s")
+    assert took < 5
     for listener in listeners:
         first = listener.connections[0]
         assert first.close_code == 1012, f"closed with {first.close_code}"
@@ -326,7 +328,6 @@ def test_a_slow_reader_is_closed_with_4408_and_slows_nobody(victims: Victims) ->
     server = victims.server
     room = make_room(server)
     with RawSocket(server, room.login(room.bob)) as slow, ChatClient([server], room.alice) as alice:
-        slow.sock.setsockopt(1, 8, 4096)  # SOL_SOCKET, SO_RCVBUF: what it does not read fills up early
         slow.resume()
         with ChatClient([server], room.bob) as quick:
             body = "x" * 8000
@@ -343,7 +344,7 @@ def test_a_slow_reader_is_closed_with_4408_and_slows_nobody(victims: Victims) ->
             assert slow.closed_with in (4408, None)
             assert received < sent
         with RawSocket(server, room.login(room.bob)) as back:
-            back.resume({room.id: max(received, sent - 400)})
+            back.resume({room.id: received})
             assert [f["seq"] for f in back.frames if f["type"] == "message"][-1] == sent
 
 

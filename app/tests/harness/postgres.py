@@ -70,8 +70,7 @@ class Postgres(Daemon):
         done = subprocess.run(
             [
                 *(str(self.bin / "initdb"), "-D", str(self.data), "-U", "postgres", "--pwfile", str(secret)),
-                *("-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-instructions"),
-                *(() if self.durable else ("--no-sync",)),
+                *("-A", "scram-sha-256", "-E", "UTF8", "--locale=C.UTF-8", "--no-instructions", "--no-sync"),
             ],
             cwd=self.directory,
             env=dict(self.environment()),
