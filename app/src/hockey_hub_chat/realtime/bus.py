@@ -31,7 +31,7 @@ MAX_QUEUE = 10_000
 #: Merged events held while Redis is away, of each kind. Hubs compare with the database at every reconnect, so past
 #: this bound the merged events are dropped without loss.
 MAX_MERGED = 50_000
-_RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0)
+_RETRY_SECONDS = (0.1, 0.25, 0.5)
 #: How long a publish of something taken away waits to be on its way.
 _FLUSH_SECONDS = 0.5
 #: A subscription idle for so long is asked for a sign of life; one that gives none for as long again is opened anew.
