@@ -313,6 +313,8 @@ class ChatClient:
         with open_socket(self.server, self.api) as ws:
             record = Connection(len(self.connections), dict(self.cursors))
             with self._changed:
+                if self._stopping.is_set():  # close() looked before this connection was there
+                    return
                 self.connections.append(record)
                 self._socket = ws
             try:
