@@ -190,10 +190,13 @@ def read_refresh_token(text: str) -> RefreshToken:
 
 
 def _import(pem: bytes) -> RSAKey:
-    key = RSAKey.import_key(pem)
-    if key.raw_value.key_size < KEY_BITS:
-        raise ValueError("key too short")
-    named: RSAKey = RSAKey.import_key(pem, {"kid": key.thumbprint(), "use": "sig"})
+    is_public = b"-----BEGIN PUBLIC KEY-----" in pem
+    key = (
+        serialization.load_pem_public_key(pem) if is_public else serialization.load_pem_private_key(pem, password=None)
+    )
+    if not isinstance(key, rsa.RSAPublicKey | rsa.RSAPrivateKey) or key.key_size < KEY_BITS:
+        raise ValueError("not an RSA key, or too short")
+    named: RSAKey = RSAKey.import_key(key, {"kid": RSAKey.import_key(key).thumbprint(), "use": "sig"})
     return named
 
 

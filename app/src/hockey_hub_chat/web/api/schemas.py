@@ -24,6 +24,12 @@ def _storable(text: str) -> str:
 
 Text = Annotated[str, StringConstraints(strict=True), AfterValidator(_storable)]
 
+GroupName = Annotated[
+    str,
+    StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=MAX_NAME),
+    AfterValidator(_storable),
+]
+
 
 class _In(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
@@ -48,7 +54,7 @@ class NewConversation(_In):
 
     kind: Literal["direct", "group"]
     member_ids: Annotated[list[Id], Field(max_length=MAX_MEMBERS)]
-    name: Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_NAME)] | None = None
+    name: GroupName | None = None
 
 
 class NewMessage(_In):
