@@ -68,7 +68,9 @@ class ResumeFrame(_ClientFrame):
     """First frame of a connection: the newest ``seq`` the client holds of each conversation (missing: only from now on)."""
 
     type: Literal["resume"]
-    cursors: Annotated[dict[Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,15}$")], Seq], Field(max_length=MAX_CURSORS)]
+    cursors: Annotated[
+        dict[Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,15}$")], Seq], Field(max_length=MAX_CURSORS)
+    ]
 
 
 class ReadFrame(_ClientFrame):

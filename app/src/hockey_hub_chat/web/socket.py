@@ -16,8 +16,10 @@ from uuid import UUID
 import gevent
 import orjson
 import pydantic
+import simple_websocket
 import structlog
-from flask import Flask, Response, current_app, request
+from flask import Blueprint, Flask, current_app, request
+from flask_sock import Sock
 from gevent.lock import BoundedSemaphore
 
 from hockey_hub_chat import events
@@ -37,7 +39,7 @@ from hockey_hub_chat.services.auth import Principal, authenticate
 from hockey_hub_chat.services.context import AppContext
 from hockey_hub_chat.storage.messages import StoredMessage
 from hockey_hub_chat.web import security
-from hockey_hub_chat.web.transport import ClosedError, WebSocketTransport, handshake_answer
+from hockey_hub_chat.web.transport import ClosedError, WebSocketTransport, check_handshake
 
 log = structlog.get_logger(__name__)
 
@@ -56,19 +58,45 @@ MAX_NAMED_FIELDS = 20
 
 def register(app: Flask) -> None:
     """Open the door."""
-    app.add_url_rule("/ws", "socket", _serve, websocket=True)
+    app.config["SOCK_SERVER_OPTIONS"] = {"thread_class": _NoReader}
+    blueprint = Blueprint("socket", __name__)
+    blueprint.before_request(_admit)
+    Sock().route("/ws", bp=blueprint)(_serve)
+    app.register_blueprint(blueprint)
 
 
-def _serve() -> Response:
-    """Serve one socket from its handshake to its end."""
+class _NoReader:
+    """Stands where flask-sock would start a reader thread for each socket: the request's own greenlet reads."""
+
+    name = "(none)"
+
+    def __init__(self, target: Callable[[], None]) -> None:
+        """Never runs ``target``."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+
+def _admit() -> None:
+    """Refuse over HTTP, before flask-sock accepts, what is no handshake or comes from another site.
+
+    Raises:
+        BadRequestError: not a WebSocket handshake.
+        OriginError: another site's page.
+    """
+    check_handshake(request.environ)
+    security.check_origin(current_app.extensions["chat"], request)
+    # simple-websocket would agree to compression: a few bytes that inflate to megabytes, and a frame for each reader
+    request.environ.pop("HTTP_SEC_WEBSOCKET_EXTENSIONS", None)
+
+
+def _serve(ws: simple_websocket.Server) -> None:
+    """Serve one socket, accepted by flask-sock, to its end. Only its transport is used: see ``web.transport``."""
     ctx: AppContext = current_app.extensions["chat"]
-    answer = handshake_answer(request.environ)
-    security.check_origin(ctx, request)
     token = security.access_token(request)
-    sock = request.environ["gunicorn.socket"]
-    sock.sendall(answer)
+    ws.connected = False  # adopted: nobody else writes to it, nor closes it
     transport = WebSocketTransport(
-        sock,
+        ws.sock,
         max_message_bytes=events.MAX_FRAME_BYTES,
         heartbeat_seconds=ctx.settings.heartbeat_seconds,
         ping=ping_frame,
@@ -90,14 +118,6 @@ def _serve() -> Response:
         connection.close_sent.wait()
         transport.linger()
         connection.join()
-    return _Finished()
-
-
-class _Finished(Response):
-    """Tells gunicorn that the connection was used up: there is nothing to answer and nothing more to read."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise StopIteration  # what gunicorn's workers understand as "already handled, close"
 
 
 def _converse(ctx: AppContext, token: str | None, transport: WebSocketTransport, connection: Connection) -> None:

@@ -1,10 +1,9 @@
-"""The server's side of one WebSocket over a gevent socket: the handshake's answer, and messages out of bytes.
+"""One WebSocket after flask-sock accepted it: messages out of bytes, over a gevent socket.
 
-wsproto parses; this module decides how much may be in memory and which close code a broken rule gets. simple-websocket is
-not used although wsproto is its engine: its reader thread collects messages without bound, counts characters instead of
-bytes, negotiates compression (a few bytes inflate to megabytes), writes pongs from a second thread, and ``socket.send``
-may write half a frame. Here the request's own greenlet reads, only when it wants the next message (so TCP pushes back), and
-everything is written by the connection's one sender.
+wsproto parses; this module decides how much may be in memory and which close code a broken rule gets. Of simple-websocket,
+flask-sock's engine, only the handshake is used: its reader thread collects messages without bound, counts characters instead
+of bytes, writes pongs from a second thread, and ``socket.send`` may write half a frame. Here the request's own greenlet
+reads, only when it wants the next message (so TCP pushes back), and everything is written by the connection's one sender.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from wsproto.connection import ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
-from wsproto.utilities import generate_accept_token
 
 from hockey_hub_chat import events
 from hockey_hub_chat.errors import BadRequestError
@@ -50,8 +48,8 @@ class ClosedError(Exception):
         self.reason = reason
 
 
-def handshake_answer(environ: Mapping[str, Any]) -> bytes:
-    """Return the bytes that accept an upgrade (RFC 6455 §4.2.2). No extension or subprotocol is ever agreed to.
+def check_handshake(environ: Mapping[str, Any]) -> None:
+    """Refuse what is not an opening handshake (RFC 6455 §4.2.1), before anything is answered.
 
     Raises:
         BadRequestError: it is not a WebSocket handshake of version 13.
@@ -67,13 +65,6 @@ def handshake_answer(environ: Mapping[str, Any]) -> bytes:
         raise BadRequestError("This address speaks WebSocket.")
     if environ.get("HTTP_SEC_WEBSOCKET_VERSION") != "13":
         raise BadRequestError("Only version 13 of WebSocket is spoken here.", {"sec_websocket_version": 13})
-    lines = [
-        b"HTTP/1.1 101 Switching Protocols",
-        b"Upgrade: websocket",
-        b"Connection: Upgrade",
-        b"Sec-WebSocket-Accept: " + bytes(generate_accept_token(key.encode())),
-    ]
-    return b"\r\n".join([*lines, b"", b""])
 
 
 class _SizeLimit(Extension):
