@@ -67,7 +67,7 @@ def test_broken_release_is_taken_back(
             "chat_app_ready_timeout_seconds=20",
         )
         talk.judge(talk.finish())
-    figure(f"{kind}: {prober.asked} requests, none failed, the slowest took {prober.slowest:.2f} s")
+    figure(f"{kind}: {prober.asked} requests, {len(prober.failures)} failed, the slowest took {prober.slowest:.2f} s")
     assert played.status != 0, "the playbook should have failed"
     verdict = "was rolled back" if kind == "dies-after-the-switch" else "was refused"
     assert verdict in played.output and good in played.output, played.output[-4000:]
@@ -98,7 +98,7 @@ def test_new_settings_pass_the_same_gate_unnoticed(
     assert played.status == back.status == 0, played.output[-3000:] + back.output[-3000:]
     assert "changed=0 " not in played.output
     assert prober.failures == []
-    figure(f"two restarts: {prober.asked} requests, none failed, the slowest took {prober.slowest:.2f} s")
+    figure(f"two restarts: {prober.asked} requests, {len(prober.failures)} failed, the slowest took {prober.slowest:.2f} s")
     assert site.release() == good
 
 
