@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 import pydantic
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -181,11 +181,6 @@ class Settings(BaseSettings):
         """The origins a browser may act from: our own and those in ``CORS_ORIGINS``."""
         given = [self.public_url, *self.cors_origins.split(",")]
         return frozenset(origin.strip().rstrip("/").lower() for origin in given if origin.strip())
-
-    @property
-    def database_query(self) -> dict[str, list[str]]:
-        """The parameters inside ``DATABASE_URL``."""
-        return parse_qs(urlsplit(self.database_url).query)
 
 
 class _MissingInProductionError(ValueError):

@@ -123,11 +123,3 @@ def live(conn: sa.Connection, session_ids: Iterable[UUID]) -> set[UUID]:
         )
     )
     return set(conn.execute(query).scalars())
-
-
-def delete_ended(conn: sa.Connection, before: datetime) -> int:
-    """Forget sessions that ended before a time; return how many."""
-    done = conn.execute(
-        sa.delete(sessions).where(sa.or_(sessions.c.expires_at < before, sessions.c.revoked_at < before))
-    )
-    return done.rowcount

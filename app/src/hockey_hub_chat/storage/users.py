@@ -107,11 +107,6 @@ def find_active(conn: sa.Connection, ids: Sequence[int]) -> list[User]:
     return [User(*row) for row in conn.execute(statement)]
 
 
-def set_password_hash(conn: sa.Connection, user_id: int, password_hash: str) -> None:
-    """Replace a password hash."""
-    conn.execute(sa.update(users).where(users.c.id == user_id).values(password_hash=password_hash))
-
-
 def disable(conn: sa.Connection, user_id: int) -> None:
     """Close an account; its messages stay."""
     conn.execute(
