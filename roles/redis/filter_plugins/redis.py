@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -15,9 +16,21 @@ def redis_differing(wanted: dict[str, Any], actual: dict[str, str]) -> dict[str,
     return {name: str(value) for name, value in wanted.items() if actual.get(name) != str(value)}
 
 
+def redis_unexpected(answers: list[str], cases: list[dict[str, str]]) -> list[str]:
+    """Return a sentence for each case whose answer does not match its ``expect``, and one when answers are missing."""
+    wrong = [
+        f"redis-cli {case['ask']} was answered: {answer}"
+        for case, answer in zip(cases, answers, strict=False)
+        if not re.search(case["expect"], answer.strip())
+    ]
+    if len(answers) != len(cases):
+        wrong.append(f"{len(cases)} questions, but {len(answers)} answers")
+    return wrong
+
+
 class FilterModule:
     """Give Ansible the filters."""
 
     def filters(self) -> dict[str, Any]:
         """Return name -> function."""
-        return {f.__name__: f for f in (redis_config, redis_differing)}
+        return {f.__name__: f for f in (redis_config, redis_differing, redis_unexpected)}
