@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, sync_playwright
 
-from harness.chat import ChatServer
+from harness.chat import ChatServer, Keys
 from harness.page import Window
 from harness.people import Person
+from harness.postgres import Postgres
+from harness.process import Workshop
 from harness.redis_server import RedisServer
 
+_numbers = itertools.count(1)
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"),
@@ -61,9 +65,33 @@ def window(browser: Browser) -> Iterator[Callable[..., Window]]:
             context.close()
 
 
+@pytest.fixture(scope="module")
+def shared_server(
+    workshop: Workshop, keys: Keys, postgres: Postgres, postgres_template: str, redis_server: RedisServer
+) -> Iterator[ChatServer]:
+    """One site of two workers for the tests of a file."""
+    made = ChatServer(workshop, keys, postgres.create_database(postgres_template), redis_server.env)
+    try:
+        yield made
+    finally:
+        made.destroy()
+
+
 @pytest.fixture
-def server(chat_server: Callable[..., ChatServer], database_url: str, redis_server: RedisServer) -> ChatServer:
-    """A site of two workers."""
-    made = chat_server(database_url, redis_server.env)
-    made.wait_all_workers()
-    return made
+def server(shared_server: ChatServer) -> Iterator[ChatServer]:
+    """The site, running, whatever the test before did to it; nothing may be logged as a traceback."""
+    if not shared_server.running:
+        shared_server.start()
+    shared_server.wait_ready()
+    shared_server.wait_all_workers()
+    since = len(shared_server.logs())
+    yield shared_server
+    assert "Traceback" not in shared_server.logs()[since:], shared_server.logs()[since:]
+
+
+@pytest.fixture
+def people(server: ChatServer) -> tuple[Person, Person]:
+    """Alice and Bob, anew for each test."""
+    number = next(_numbers)
+    alice, bob = server.people.add(f"alice{number}", f"bob{number}")
+    return alice, bob

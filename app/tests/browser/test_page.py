@@ -12,15 +12,18 @@ from playwright.sync_api import Page, expect
 
 from harness.chat import ChatServer
 from harness.page import Window
+from harness.people import Person
 from harness.process import wait_until
 
 Open = Callable[..., Window]
 
 
-def two_people(server: ChatServer, window: Open, *, phone: bool = False) -> tuple[Window, Window, int]:
+Two = tuple[Person, Person]
+
+
+def two_people(server: ChatServer, window: Open, people: Two, *, phone: bool = False) -> tuple[Window, Window, int]:
     """Log Alice and Bob in and open the conversation they share."""
-    people = server.people.add("alice", "bob")
-    conversation = server.people.group(people, "U16 away games")
+    conversation = server.people.group(list(people), "U16 away games")
     alice, bob = (window(server, person, phone=phone).log_in() for person in people)
     for one in (alice, bob):
         one.choose(conversation)
@@ -29,13 +32,12 @@ def two_people(server: ChatServer, window: Open, *, phone: bool = False) -> tupl
 
 
 @pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
-def test_two_people_find_each_other_and_chat(server: ChatServer, window: Open, phone: bool) -> None:
-    people = server.people.add("alice", "bob")
+def test_two_people_find_each_other_and_chat(server: ChatServer, window: Open, people: Two, phone: bool) -> None:
     alice, bob = (window(server, person, phone=phone).log_in() for person in people)
     bob.expect_online()
     alice.at("new-conversation").click()
-    alice.at("people-search").fill("bo")
-    alice.page.locator('[data-testid="person"][data-username="bob"]').click()
+    alice.at("people-search").fill(people[1].username[:-1])
+    alice.page.locator(f'[data-testid="person"][data-username="{people[1].username}"]').click()
     alice.at("create-submit").click()
     alice.say("Hi Bob, ice at six?")
     alice.expect_texts(["Hi Bob, ice at six?"])
@@ -58,28 +60,28 @@ def test_two_people_find_each_other_and_chat(server: ChatServer, window: Open, p
     expect(bob.at("message-body")).to_have_text(said)
 
 
-def test_typing_is_shown_to_the_other(server: ChatServer, window: Open) -> None:
-    alice, bob, _ = two_people(server, window)
+def test_typing_is_shown_to_the_other(server: ChatServer, window: Open, people: Two) -> None:
+    alice, bob, _ = two_people(server, window, people)
     alice.at("composer-input").press_sequentially("h")
-    expect(bob.at("typing")).to_contain_text("Alice is typing")
+    expect(bob.at("typing")).to_contain_text(f"{people[0].username.title()} is typing")
     expect(alice.at("typing")).not_to_contain_text("typing")
 
 
-def test_a_wrong_password_is_said_and_the_name_kept(server: ChatServer, window: Open) -> None:
-    (alice,) = server.people.add("alice")
+def test_a_wrong_password_is_said_and_the_name_kept(server: ChatServer, window: Open, people: Two) -> None:
+    alice = people[0]
     one = window(server, alice).open()
-    one.at("login-username").fill("alice")
+    one.at("login-username").fill(alice.username)
     one.at("login-password").fill("wrong")
     one.at("login-submit").click()
     expect(one.page.get_by_role("alert").filter(has_text="password")).to_be_visible()
-    expect(one.at("login-username")).to_have_value("alice")
+    expect(one.at("login-username")).to_have_value(alice.username)
     one.at("login-password").fill(alice.password)
     one.at("login-submit").click()
     expect(one.at("conversation-list")).to_be_visible()
 
 
-def test_log_out_leaves_nothing_on_the_device(server: ChatServer, window: Open) -> None:
-    alice, _, _ = two_people(server, window)
+def test_log_out_leaves_nothing_on_the_device(server: ChatServer, window: Open, people: Two) -> None:
+    alice, _, _ = two_people(server, window, people)
     alice.say("between us")
     alice.expect_settled(1)
     alice.at("composer-input").fill("a draft")
@@ -96,9 +98,8 @@ def test_log_out_leaves_nothing_on_the_device(server: ChatServer, window: Open) 
     assert "between us" not in alice.page.content()
 
 
-def test_old_messages_come_in_while_scrolling_up_each_once(server: ChatServer, window: Open) -> None:
-    people = server.people.add("alice", "bob")
-    room = server.people.group(people)
+def test_old_messages_come_in_while_scrolling_up_each_once(server: ChatServer, window: Open, people: Two) -> None:
+    room = server.people.group(list(people))
     server.people.fill(room, people[1], 330)
     alice = window(server, people[0]).log_in()
     alice.choose(room)
@@ -114,8 +115,10 @@ def test_old_messages_come_in_while_scrolling_up_each_once(server: ChatServer, w
 
 
 @pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
-def test_killing_the_workers_loses_and_doubles_nothing_on_screen(server: ChatServer, window: Open, phone: bool) -> None:
-    alice, bob, room = two_people(server, window, phone=phone)
+def test_killing_the_workers_loses_and_doubles_nothing_on_screen(
+    server: ChatServer, window: Open, people: Two, phone: bool
+) -> None:
+    alice, bob, room = two_people(server, window, people, phone=phone)
     said = 0
     for _ in range(2):
         for one in (alice, bob):
@@ -138,8 +141,10 @@ def test_killing_the_workers_loses_and_doubles_nothing_on_screen(server: ChatSer
     assert [seq for seq, _ in stored] == list(range(1, said + 1))
 
 
-def test_what_was_written_while_the_server_was_down_is_kept_and_sent_once(server: ChatServer, window: Open) -> None:
-    alice, bob, room = two_people(server, window)
+def test_what_was_written_while_the_server_was_down_is_kept_and_sent_once(
+    server: ChatServer, window: Open, people: Two
+) -> None:
+    alice, bob, room = two_people(server, window, people)
     alice.say("one")
     bob.expect_texts(["one"])
     alice.outage = bob.outage = True
@@ -160,8 +165,8 @@ def test_what_was_written_while_the_server_was_down_is_kept_and_sent_once(server
     assert len(server.people.history(room)) == 3
 
 
-def test_pending_messages_and_drafts_survive_closing_the_window(server: ChatServer, window: Open) -> None:
-    alice, bob, room = two_people(server, window)
+def test_pending_messages_and_drafts_survive_closing_the_window(server: ChatServer, window: Open, people: Two) -> None:
+    alice, bob, room = two_people(server, window, people)
     alice.outage = bob.outage = True
     server.stop()
     alice.say("written in a tunnel")
@@ -178,8 +183,8 @@ def test_pending_messages_and_drafts_survive_closing_the_window(server: ChatServ
     expect(alice.at("composer-input")).to_have_value("a thought")
 
 
-def test_a_restart_is_hardly_seen(server: ChatServer, window: Open) -> None:
-    alice, bob, room = two_people(server, window)
+def test_a_restart_is_hardly_seen(server: ChatServer, window: Open, people: Two) -> None:
+    alice, bob, room = two_people(server, window, people)
     alice.outage = bob.outage = True
     alice.say("before")
     server.restart()
@@ -189,8 +194,7 @@ def test_a_restart_is_hardly_seen(server: ChatServer, window: Open) -> None:
     assert [row.seq for row in server.people.history(room)] == [1, 2]
 
 
-def test_every_answer_carries_its_security_headers(server: ChatServer, window: Open) -> None:
-    people = server.people.add("alice")
+def test_every_answer_carries_its_security_headers(server: ChatServer, window: Open, people: Two) -> None:
     one = window(server, people[0])
     answer = one.page.goto(f"{server.base_url}/")
     assert answer is not None
@@ -228,9 +232,8 @@ def violations(page: Page) -> list[str]:
 
 @pytest.mark.parametrize("phone", [False, True], ids=["desktop", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everyone_can_use_it(server: ChatServer, window: Open, phone: bool, scheme: str) -> None:
-    people = server.people.add("alice", "bob")
-    room = server.people.group(people, "U16 away games")
+def test_everyone_can_use_it(server: ChatServer, window: Open, people: Two, phone: bool, scheme: str) -> None:
+    room = server.people.group(list(people), "U16 away games")
     server.people.fill(room, people[1], 5)
     one = window(server, people[0], phone=phone, color_scheme=scheme, reduced_motion="reduce").open()
     expect(one.at("login-form")).to_be_visible()

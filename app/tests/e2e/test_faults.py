@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,15 +69,30 @@ class Victims:
         return Talk([self.server], who, [self.server.people.group(who) for _ in range(rooms)], self.seed, **options)
 
 
+@pytest.fixture(scope="module")
+def mortal_server(
+    workshop: Workshop, keys: Keys, durable_postgres: Postgres, durable_template: str, mortal_redis: RedisServer
+) -> Iterator[ChatServer]:
+    """A site of two workers on the daemons to be killed."""
+    server = ChatServer(workshop, keys, durable_postgres.create_database(durable_template), mortal_redis.env)
+    try:
+        yield server
+    finally:
+        server.destroy()
+
+
 @pytest.fixture
-def victims(
-    chat_server: Callable[..., ChatServer], durable_postgres: Postgres, durable_template: str, mortal_redis: RedisServer
-) -> Victims:
-    """A fresh site of two workers on the daemons to be killed."""
-    seed = new_seed()
-    server = chat_server(durable_postgres.create_database(durable_template), mortal_redis.env)
-    server.wait_all_workers()
-    return Victims(server, durable_postgres, mortal_redis, seed)
+def victims(mortal_server: ChatServer, durable_postgres: Postgres, mortal_redis: RedisServer) -> Iterator[Victims]:
+    """The site, whole again whatever the test before did to it; nothing may be logged as a traceback."""
+    for daemon in (durable_postgres, mortal_redis, mortal_server):
+        if not daemon.running:
+            daemon.start()
+    mortal_server.wait_ready()
+    mortal_server.wait_all_workers()
+    since = len(mortal_server.logs())
+    yield Victims(mortal_server, durable_postgres, mortal_redis, new_seed())
+    said = mortal_server.logs()[since:]
+    assert "Traceback" not in said, said[-8000:]
 
 
 def test_kill9_of_a_worker(victims: Victims) -> None:
@@ -159,7 +174,7 @@ def test_everything_killed_in_turn(victims: Victims) -> None:
 
 @pytest.mark.parametrize("how", ["stopped", "frozen"])
 def test_without_redis_delivery_goes_on_within_two_seconds(victims: Victims, how: str) -> None:
-    seconds = 10.0 if how == "stopped" else 6.0
+    seconds = 10.0 if how == "stopped" else 4.0
     with victims.talk(people=6, rooms=1, pause=0.2) as talk:  # on both workers, for sure
         talk.go_on(5)
         if how == "stopped":
@@ -185,7 +200,7 @@ def test_without_redis_delivery_goes_on_within_two_seconds(victims: Victims, how
                 elif sent.at > back + 2.5:
                     after.append(delay)
     print(f"{len(during)} deliveries while Redis was {how}: worst {max(during):.2f} s; after: worst {max(after):.2f} s")
-    assert len(during) > 50
+    assert len(during) > 20
     assert max(during) < 3.0
     assert max(after) < 1.0, "the bus did not come back"
 
@@ -262,6 +277,7 @@ class Listener:
 
 def test_sigterm_drains_200_sockets_within_5_seconds(victims: Victims) -> None:
     server = victims.server
+    since = len(server.logs())
     people = server.people.add(*(f"listener{n}" for n in range(20)))
     talkers = server.people.add("talker1", "talker2")
     room = server.people.group([*people, *talkers])
@@ -303,7 +319,7 @@ def test_sigterm_drains_200_sockets_within_5_seconds(victims: Victims) -> None:
     waits = {listener.connections[0].of_type("drain")[0]["reconnect_after_ms"] for listener in listeners}
     assert len(waits) > 20, "all would come back at the same moment"
     check(server.people.history(room), [*talk.clients, *listeners]).assert_clean()
-    server.assert_quiet()
+    server.assert_quiet(since)
 
 
 def test_what_a_draining_worker_holds_is_answered(victims: Victims) -> None:
@@ -327,13 +343,14 @@ def test_what_a_draining_worker_holds_is_answered(victims: Victims) -> None:
 def test_a_slow_reader_is_closed_with_4408_and_slows_nobody(victims: Victims) -> None:
     server = victims.server
     room = make_room(server)
+    closed = server.metric("chat_slow_consumers_closed_total")
     with RawSocket(server, room.login(room.bob)) as slow, ChatClient([server], room.alice) as alice:
         slow.resume()
         with ChatClient([server], room.bob) as quick:
             body = "x" * 8000
             deadline = time.monotonic() + 60
             sent = 0
-            while b"chat_slow_consumers_closed_total 1.0" not in server.metrics_api().get("/metrics").body:
+            while server.metric("chat_slow_consumers_closed_total") == closed:
                 assert time.monotonic() < deadline, "the slow reader was never closed"
                 alice.wait_acked(*[alice.send(room.id, body) for _ in range(50)])
                 sent += 50

@@ -19,14 +19,6 @@ from harness.redis_server import RedisServer
 from harness.rooms import Room, make_room
 
 
-def sample(server: ChatServer, name: str) -> float:
-    """Return the sum of a metric over its labels."""
-    text = server.metrics_api().get("/metrics").expect(200).body.decode()
-    found = re.findall(rf"^{name}(?:\{{[^}}]*\}})? ([0-9.e+-]+)$", text, re.MULTILINE)
-    assert found, f"no {name} in\n{text[:2000]}"
-    return sum(map(float, found))
-
-
 def test_health_and_ready_are_open_and_say_little(room: Room) -> None:
     for path in ("/health", "/ready"):
         answer = room.server.api().get(path).expect(200)
@@ -105,12 +97,12 @@ def test_figures_are_those_of_all_workers_and_survive_one(own_site: Callable[...
         socket.send_json(type="send", client_id=str(uuid.uuid4()), conversation_id=room.id, body=str(number))
         socket.expect("ack")
     for _ in range(6):  # whichever worker answers
-        assert sample(server, "chat_messages_sent_total") == 8
-        assert sample(server, "chat_acks_total") == 8
-        assert sample(server, "chat_resumes_total") == 8
-        assert sample(server, "chat_websocket_connections_active") == 8
-        assert sample(server, "chat_message_processing_duration_seconds_count") == 8
-    requests = sample(server, "http_requests_total")
+        assert server.metric("chat_messages_sent_total") == 8
+        assert server.metric("chat_acks_total") == 8
+        assert server.metric("chat_resumes_total") == 8
+        assert server.metric("chat_websocket_connections_active") == 8
+        assert server.metric("chat_message_processing_duration_seconds_count") == 8
+    requests = server.metric("http_requests_total")
     server.kill9_worker(0)
     server.wait_all_workers()
     left = 0
@@ -120,13 +112,13 @@ def test_figures_are_those_of_all_workers_and_survive_one(own_site: Callable[...
             pass
         left += frame is not None
     assert 0 < left < 8, "the sockets were all on one worker"
-    wait_until(lambda: sample(server, "chat_websocket_connections_active") == left, 10, f"{left} connections counted")
-    assert sample(server, "chat_messages_sent_total") == 8, "what the killed worker counted is gone"
-    assert sample(server, "http_requests_total") >= requests
+    wait_until(lambda: server.metric("chat_websocket_connections_active") == left, 10, f"{left} connections counted")
+    assert server.metric("chat_messages_sent_total") == 8, "what the killed worker counted is gone"
+    assert server.metric("http_requests_total") >= requests
     assert len(set(workers) & set(server.worker_pids())) == 1
     for socket in sockets:
         socket.sock.close()
-    wait_until(lambda: sample(server, "chat_websocket_connections_active") == 0, 10, "all gone")
+    wait_until(lambda: server.metric("chat_websocket_connections_active") == 0, 10, "all gone")
 
 
 def test_ready_says_503_without_the_database_and_health_does_not_care(

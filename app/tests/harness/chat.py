@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -155,6 +156,13 @@ class ChatServer(Daemon):
     def metrics_api(self) -> Api:
         """Return an HTTP client of the metrics listener."""
         return Api(("127.0.0.1", self.metrics_port), origin=None)
+
+    def metric(self, name: str) -> float:
+        """Return the sum of a metric over its labels."""
+        text = self.metrics_api().get("/metrics").expect(200).body.decode()
+        found = re.findall(rf"^{name}(?:\{{[^}}]*\}})? ([0-9.e+-]+)$", text, re.MULTILINE)
+        assert found, f"no {name} in\n{text[:2000]}"
+        return sum(map(float, found))
 
     def is_ready(self) -> bool:
         """Return whether /ready says 200."""

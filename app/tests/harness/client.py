@@ -7,6 +7,7 @@ history checker needs is in ``acks``, ``connections`` and ``sent``.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import random
@@ -318,7 +319,8 @@ class ChatClient:
                 self.connections.append(record)
                 self._socket = ws
             try:
-                ws.send(json.dumps({"type": "resume", "cursors": {str(k): v for k, v in record.cursors.items()}}))
+                with contextlib.suppress(ConnectionClosed):  # refused already: what it says is read below
+                    ws.send(json.dumps({"type": "resume", "cursors": {str(k): v for k, v in record.cursors.items()}}))
                 while True:
                     self._take(record, json.loads(ws.recv()))
             except ConnectionClosed as closed:
