@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from render import FACTS, INVENTORIES, Rendered, render
 
 
@@ -11,9 +12,7 @@ from render import FACTS, INVENTORIES, Rendered, render
     params=[(i, s) for i in INVENTORIES for s in FACTS],
     ids=lambda p: f"{p[0]}-{p[1]}",
 )
-def rendered(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Rendered:
+def rendered(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Rendered:
     """All templates of all roles for one (inventory, system)."""
     inventory, system = request.param
     return render(inventory, system, tmp_path_factory.mktemp(f"{inventory}-{system}"))

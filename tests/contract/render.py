@@ -50,21 +50,13 @@ class Rendered:
 
 def roles_of(inventory: str) -> list[str]:
     """Return the roles that render something on that inventory's hosts: the sandbox is only for sandboxes."""
-    return [
-        r
-        for r in ROLES
-        if templates_of(r) and (r != "sandbox" or inventory.startswith("sandbox"))
-    ]
+    return [r for r in ROLES if templates_of(r) and (r != "sandbox" or inventory.startswith("sandbox"))]
 
 
 def templates_of(role: str) -> list[str]:
     """Return a role's template paths relative to its ``templates/``."""
     base = ROOT / "roles" / role / "templates"
-    return (
-        sorted(str(p.relative_to(base)) for p in base.rglob("*.j2"))
-        if base.is_dir()
-        else []
-    )
+    return sorted(str(p.relative_to(base)) for p in base.rglob("*.j2")) if base.is_dir() else []
 
 
 def family_vars(role: str, facts: dict[str, object]) -> list[str]:
@@ -153,17 +145,9 @@ def render(inventory: str, system: str, work: Path) -> Rendered:
         text=True,
         check=False,
     )
-    assert result.returncode == 0, (
-        f"{inventory} on {system}:\n{result.stdout[-6000:]}\n{result.stderr[-2000:]}"
-    )
+    assert result.returncode == 0, f"{inventory} on {system}:\n{result.stdout[-6000:]}\n{result.stderr[-2000:]}"
     for host in out.iterdir():
         for role in roles_of(inventory):
-            missing = [
-                t
-                for t in templates_of(role)
-                if not (host / role / t.removesuffix(".j2")).is_file()
-            ]
-            assert not missing, (
-                f"{inventory} on {system}: {role} did not render {missing}"
-            )
+            missing = [t for t in templates_of(role) if not (host / role / t.removesuffix(".j2")).is_file()]
+            assert not missing, f"{inventory} on {system}: {role} did not render {missing}"
     return Rendered(inventory, system, out)

@@ -79,7 +79,7 @@ def judge(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         (variables / "10_site.yml").write_text(yaml.safe_dump(site))
         (variables / "vault.yml").write_text(yaml.safe_dump(secrets))
         inventory = {
-            "all": {"hosts": hosts, "children": {g: {"hosts": dict.fromkeys(m, {})} for g, m in groups.items()}}
+            "all": {"hosts": hosts, "children": {g: {"hosts": {key: {} for key in m}} for g, m in groups.items()}}
         }
         (tmp_path / "site" / "hosts.yml").write_text(yaml.safe_dump(inventory))
         return subprocess.run(

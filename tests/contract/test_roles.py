@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from render import INVENTORIES, ROLES, ROOT
 
 WIRING = ROOT / "inventories" / "shared" / "wiring.yml"
@@ -26,9 +27,7 @@ def load(path: Path) -> Any:
 
 
 def argument_options(role: str) -> dict[str, Any]:
-    specs = load(ROOT / "roles" / role / "meta" / "argument_specs.yml")[
-        "argument_specs"
-    ]
+    specs = load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]
     return dict(specs["main"].get("options") or {})
 
 
@@ -43,9 +42,7 @@ def test_role_has_its_parts(role: str) -> None:
     ):
         assert (base / part).is_file(), f"roles/{role}/{part} is missing"
     lines = (base / "README.md").read_text().splitlines()
-    assert len(lines) <= 40, (
-        f"roles/{role}/README.md has {len(lines)} lines; 40 are enough for a tired reader"
-    )
+    assert len(lines) <= 40, f"roles/{role}/README.md has {len(lines)} lines; 40 are enough for a tired reader"
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -54,22 +51,14 @@ def test_argument_specs_agree_with_defaults(role: str) -> None:
     options = argument_options(role)
     internal = {name for name in defaults if name.startswith("__")}
     undocumented = set(defaults) - set(options) - internal
-    assert not undocumented, (
-        f"roles/{role}: defaults without an argument spec: {sorted(undocumented)}"
-    )
+    assert not undocumented, f"roles/{role}: defaults without an argument spec: {sorted(undocumented)}"
     for name, spec in options.items():
         if spec.get("required"):
-            assert name not in defaults, (
-                f"roles/{role}: {name} is required, yet has a default"
-            )
+            assert name not in defaults, f"roles/{role}: {name} is required, yet has a default"
         else:
-            assert name in defaults, (
-                f"roles/{role}: {name} is optional, yet has no default"
-            )
+            assert name in defaults, f"roles/{role}: {name} is optional, yet has no default"
         if "default" in spec and name in defaults and "{{" not in str(defaults[name]):
-            assert spec["default"] == defaults[name], (
-                f"roles/{role}: {name} has two different defaults"
-            )
+            assert spec["default"] == defaults[name], f"roles/{role}: {name} has two different defaults"
         assert spec.get("description"), f"roles/{role}: {name} has no description"
 
 
@@ -97,20 +86,14 @@ def test_only_the_wiring_names_groups_and_other_hosts() -> None:
         for n, line in enumerate(p.read_text().splitlines(), 1)
         if names.search(line) and not line.lstrip().startswith("#")
     ]
-    assert not guilty, (
-        "only inventories/shared/wiring.yml may name groups or hosts: "
-        + ", ".join(guilty)
-    )
+    assert not guilty, "only inventories/shared/wiring.yml may name groups or hosts: " + ", ".join(guilty)
 
 
 def test_no_secret_has_a_default() -> None:
     for role in ROLES:
         defaults = load(ROOT / "roles" / role / "defaults" / "main.yml")
         for name, value in defaults.items():
-            if (
-                re.search(r"(password|secret|private_key)$", name)
-                and "path" not in name
-            ):
+            if re.search(r"(password|secret|private_key)$", name) and "path" not in name:
                 assert value in ("", None), f"roles/{role}: {name} has a default"
 
 
