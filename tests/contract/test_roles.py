@@ -23,7 +23,7 @@ _Loader.add_constructor("!vault", lambda loader, node: loader.construct_scalar(n
 
 def load(path: Path) -> Any:
     """Return a YAML file's content, an empty mapping when it is empty."""
-    return yaml.load(path.read_text(), Loader=_Loader) or {}
+    return yaml.load(path.read_text(), Loader=_Loader) or {}  # noqa: S506 - a safe loader
 
 
 def argument_options(role: str) -> dict[str, Any]:

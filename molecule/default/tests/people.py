@@ -253,7 +253,9 @@ class Talk:
 class Prober(threading.Thread):
     """Somebody who opens the site again and again, each time on a new connection, and notes every failure."""
 
-    def __init__(self, site: Site, paths: tuple[str, ...] = ("/", "/health", "/api/me", "/static/js/app.js"), pause: float = 0.1) -> None:
+    def __init__(
+        self, site: Site, paths: tuple[str, ...] = ("/", "/health", "/api/me", "/static/js/app.js"), pause: float = 0.1
+    ) -> None:
         super().__init__(name="prober", daemon=True)
         self.site, self.paths, self.pause = site, paths, pause
         self.asked = 0

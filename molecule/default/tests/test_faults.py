@@ -65,5 +65,9 @@ def test_killed_while_two_people_chat(
     assert site.root(f"kill -0 {pid} 2>/dev/null && echo alive || echo dead") == "dead"
     wait_for(lambda: site.ask("GET", "/ready").status == 200, 30, "the site is not ready again")
     units = "postgresql@15-main redis-server nginx hockey-hub-chat"
-    wait_for(lambda: set(site.root(f"systemctl is-active {units}", check=False).split()) == {"active"}, 30, "a unit is not back")
+    wait_for(
+        lambda: set(site.root(f"systemctl is-active {units}", check=False).split()) == {"active"},
+        30,
+        "a unit is not back",
+    )
     assert site.root("systemctl --failed --no-legend --plain") == ""

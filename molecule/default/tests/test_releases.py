@@ -98,7 +98,9 @@ def test_new_settings_pass_the_same_gate_unnoticed(
     assert played.status == back.status == 0, played.output[-3000:] + back.output[-3000:]
     assert "changed=0 " not in played.output
     assert prober.failures == []
-    figure(f"two restarts: {prober.asked} requests, {len(prober.failures)} failed, the slowest took {prober.slowest:.2f} s")
+    figure(
+        f"two restarts: {prober.asked} requests, {len(prober.failures)} failed, the slowest took {prober.slowest:.2f} s"
+    )
     assert site.release() == good
 
 
