@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 from site_under_test import Site
@@ -54,7 +55,8 @@ def test_a_name_that_is_not_ours_is_refused(site: Site) -> None:
     assert site.ask("GET", "/", headers={"Host": "stranger.invalid"}).status == 421
     with socket.create_connection((site.address, 80), 5) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\nHost: stranger.invalid\r\n\r\n")
-        assert plain.recv(100) == b""
+        with contextlib.suppress(ConnectionResetError):  # nginx may close it either way; what counts is that it says nothing
+            assert plain.recv(100) == b""
 
 
 def test_a_slow_client_is_cut_off(site: Site) -> None:
