@@ -241,7 +241,8 @@ def preflight_host_problems(given: dict[str, Any]) -> list[str]:
         )
     if int(given["disk_free_mb"]) < int(given["disk_free_minimum_mb"]):
         problems.append(
-            f"{given['disk_free_mb']} MB free below /var; at least {given['disk_free_minimum_mb']} are needed. Make room, or lower preflight_disk_free_minimum_mb."
+            f"{given['disk_free_mb']} MB free below /var; at least {given['disk_free_minimum_mb']} are needed. "
+            "Make room, or lower preflight_disk_free_minimum_mb."
         )
     wanted = {int(p["port"]): p["owners"] for p in given["ports"]}
     for port in sorted({listener["port"] for listener in given["listeners"]} & set(wanted)):
