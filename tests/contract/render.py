@@ -22,6 +22,7 @@ ROLES = sorted(p.name for p in (ROOT / "roles").iterdir() if (p / "tasks").is_di
 FACTS = sorted(p.stem for p in (HERE / "facts").glob("*.json"))
 #: Inventories a person would run against. Folders without hosts.yml (shared/) are not sites.
 INVENTORIES = sorted(p.parent.name for p in (ROOT / "inventories").glob("*/hosts.yml"))
+SANDBOX_SYSTEMS = ("debian-12-container",)
 ANSIBLE_BIN = Path(sys.executable).parent
 
 

@@ -27,8 +27,9 @@ def load(path: Path) -> Any:
 
 
 def argument_options(role: str) -> dict[str, Any]:
+    """Return a role's documented variables, of all its entry points."""
     specs = load(ROOT / "roles" / role / "meta" / "argument_specs.yml")["argument_specs"]
-    return dict(specs["main"].get("options") or {})
+    return {name: option for entry in specs.values() for name, option in (entry.get("options") or {}).items()}
 
 
 @pytest.mark.parametrize("role", ROLES)
