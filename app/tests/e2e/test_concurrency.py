@@ -75,6 +75,28 @@ def test_twenty_people_on_four_workers(own_site: Callable[..., ChatServer]) -> N
     assert all(seqs[key] == seq for key, _, seq in doubled), "the two doors gave different answers"
 
 
+def test_an_answer_lost_on_the_way_is_asked_for_again(own_site: Callable[..., ChatServer]) -> None:
+    """The connection is cut right after a send: committed or not, the repetition makes exactly one message of it."""
+    server = own_site()
+    people = server.people.add("cut1", "cut2")
+    room = server.people.group(people)
+    with ChatClient([server], people[0], max_wait=0.05) as alice, ChatClient([server], people[1]) as bob:
+        for number in range(40):
+            for part in range(3):
+                alice.send(room, f"{number}.{part}")
+            if number % 2:
+                bob.wait_seq(room, 3 * number + 1)  # committed, and the answer perhaps still on its way
+            alice.drop()
+            alice.wait_online()
+        alice.wait_acked()
+        for client in (alice, bob):
+            client.wait_seq(room, 120)
+    repeated = sum(sent.attempts > 1 for sent in alice.sent.values())
+    print(f"{repeated} of 120 were sent again")
+    assert repeated > 10
+    assert check(server.people.history(room), [alice, bob]).assert_clean().stored == 120
+
+
 def test_one_message_raced_on_every_node_at_once(own_site: Callable[..., ChatServer]) -> None:
     """The same send on eight sockets and over HTTP at the same instant is one message, and everyone hears the same."""
     servers = [own_site(SITE), own_site(SITE)]

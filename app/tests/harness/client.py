@@ -199,7 +199,8 @@ class ChatClient:
         """Cut the connection without a farewell; the client comes back by itself."""
         with self._changed:
             if self._socket is not None:
-                self._socket.socket.shutdown(socket.SHUT_RDWR)
+                with contextlib.suppress(OSError):  # it was cut a moment ago, and its reader has not seen it yet
+                    self._socket.socket.shutdown(socket.SHUT_RDWR)
 
     def wait(self, check: Callable[[], object], what: str, timeout: float = 20) -> None:
         """Wait until ``check`` holds; looked at whenever something arrived.
