@@ -61,19 +61,25 @@ step() {
 
 current_task() { tail -c 4000 "$1" | sed -n 's/^TASK \[\(.*\)\].*/\1/p' | tail -n 1; }
 
-# What went wrong, in the failing task's own words; the end of the log when it was not Ansible that failed.
+# What went wrong in the last step of a log: each failing task's own words (of long ones the end, where the reason is); the end of the
+# log when it was not Ansible that failed.
 why_failed() {
-    local log=$1
-    if tail -n 400 "$log" | grep -q '^fatal: '; then
-        tail -n 400 "$log" | awk '
-            /^(TASK|RUNNING HANDLER) \[/ { task = $0; sub(/^[A-Z ]+\[/, "", task); sub(/\] \**$/, "", task) }
-            /^fatal: / { host = $2; in_fatal = 1; print "  " task " (" substr(host, 2, length(host) - 3) "):"; next }
-            /^(ok|changed|skipping|PLAY|TASK|NO MORE)/ { in_fatal = 0 }
-            in_fatal && /^    (msg|stderr|stdout|reason):/ { show = 1; sub(/^    [a-z]+: */, ""); if ($0 ~ /^[|>][-+]?$/) next }
-            in_fatal && /^    [a-z_]+:/ { show = 0 }
-            in_fatal && show && NF && $0 !~ /^.?.?$/ { sub(/^ +/, ""); print "    " $0 }
-        ' | awk 'lines++ < 25'
-    else
-        tail -n 15 "$log" | sed 's/^/  /'
-    fi
+    local log=$1 last
+    last=$(awk '/^===== / { at = NR } END { print at + 0 }' "$log")
+    tail -n "+$((last + 1))" "$log" | awk '
+        function flush(   n) {
+            if (!shown) return
+            print head
+            if (count > 12) { print lines[0]; print "    ..." }
+            for (n = (count > 12 ? count - 10 : 0); n < count; n++) print lines[n]
+            shown = count = 0
+        }
+        /^(TASK|RUNNING HANDLER) \[/ { task = $0; sub(/^[A-Z ]+\[/, "", task); sub(/\] \**$/, "", task) }
+        /^fatal: / { flush(); host = $2; in_fatal = 1; shown = any = 1; head = "  " task " (" substr(host, 2, length(host) - 3) "):"; next }
+        /^(ok|changed|skipping|PLAY|TASK|TASKS|NO MORE|\.\.\.)/ { in_fatal = 0 }
+        in_fatal && /^    (msg|stderr|stdout|reason):/ { show = 1; sub(/^    [a-z]+: */, ""); if ($0 ~ /^[|>][-+]?$/) next }
+        in_fatal && /^    [a-z_]+:/ { show = 0 }
+        in_fatal && show && NF && $0 !~ /^.?.?$/ { sub(/^ +/, ""); lines[count++] = "    " $0 }
+        END { flush(); exit !any }
+    ' || tail -n 15 "$log" | sed 's/^/  /'
 }
