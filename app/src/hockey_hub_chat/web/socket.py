@@ -18,7 +18,8 @@ import orjson
 import pydantic
 import simple_websocket
 import structlog
-from flask import Blueprint, Flask, current_app, request
+from apiflask import APIBlueprint
+from flask import Flask, current_app, request
 from flask_sock import Sock
 from gevent.lock import BoundedSemaphore
 
@@ -59,7 +60,7 @@ MAX_NAMED_FIELDS = 20
 def register(app: Flask) -> None:
     """Open the door."""
     app.config["SOCK_SERVER_OPTIONS"] = {"thread_class": _NoReader}
-    blueprint = Blueprint("socket", __name__)
+    blueprint = APIBlueprint("socket", __name__, enable_openapi=False)  # described by /api/frames.schema.json
     blueprint.before_request(_admit)
     Sock().route("/ws", bp=blueprint)(_serve)
     app.register_blueprint(blueprint)
