@@ -129,6 +129,17 @@ def test_a_cursor_beyond_the_history_counts_as_its_end(site: Site) -> None:
     assert socket.seqs() == [2]
 
 
+def test_what_was_received_elsewhere_is_not_sent_again_by_a_hub_that_is_behind(site: Site) -> None:
+    behind = site.connect(2).resume()  # keeps the room open here, so that its head is what this hub has seen
+    for _ in range(3):
+        site.say(told=False)
+    moved_over = site.connect(1).resume({ROOM: 2})
+    site.say()
+    settle(lambda: moved_over.seqs() == [3, 4], "what the newcomer does not hold")
+    settle(lambda: behind.seqs() == [1, 2, 3, 4], "what the other missed")
+    assert moved_over.seqs() == [3, 4]
+
+
 def test_five_hundred_are_sent_and_more_are_a_gap(site: Site) -> None:
     for _ in range(501):
         site.say()

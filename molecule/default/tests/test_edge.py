@@ -55,7 +55,8 @@ def test_a_name_that_is_not_ours_is_refused(site: Site) -> None:
     assert site.ask("GET", "/", headers={"Host": "stranger.invalid"}).status == 421
     with socket.create_connection((site.address, 80), 5) as plain:
         plain.sendall(b"GET / HTTP/1.1\r\nHost: stranger.invalid\r\n\r\n")
-        with contextlib.suppress(ConnectionResetError):  # nginx may close it either way; what counts is that it says nothing
+        # nginx may close it either way; what counts is that it says nothing
+        with contextlib.suppress(ConnectionResetError):
             assert plain.recv(100) == b""
 
 
