@@ -325,10 +325,20 @@ class Hub:
         or arrives through the room: never neither, never both.
         """
         connection = subscription.connection
+        is_confirmed = False
         while subscription.rooms.get(room.id) is room:
             head = room.head or 0
-            cursor = head if start is None else min(start, head)
-            if cursor == head:
+            if start is not None and start > head and not is_confirmed:
+                # Received from another worker while this one is behind (the bus is away); or before the database was
+                # restored to an earlier time. Only the database knows which.
+                deadline = time.monotonic() + RESUME_PATIENCE_SECONDS
+                stored = self._database.patiently(deadline, self._source.last_seqs, [room.id]).get(room.id, 0)
+                self._on_poke(room.id, stored)
+                start = min(start, stored)
+                is_confirmed = True
+                continue
+            cursor = head if start is None else start
+            if cursor >= head:
                 subscription.cursors[room.id] = cursor
                 room.live.add(subscription)
                 return True
