@@ -97,6 +97,19 @@ class Workshop:
         self.account = unprivileged_account()
 
     @functools.cached_property
+    def source(self) -> Path:
+        """The application's sources where the account can read them: a copy when we are root, whose clone may lie in a closed
+        home. (A capability to read is not enough: access(2), which alembic asks, ignores it.)
+        """
+        if self.account is None:
+            return SOURCE
+        copy = self.root / "src"
+        shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        for path in (copy, *copy.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        return copy
+
+    @functools.cached_property
     def drop(self) -> list[str]:
         """What stands before a command of the application so that it runs unprivileged; nothing when we are.
 
@@ -111,7 +124,7 @@ class Workshop:
         for prefix in (plain, reading):
             # the version too: an interpreter that cannot reach its own library may silently take the system's
             probe = [*prefix, sys.executable, "-c", "import sys, gunicorn, hockey_hub_chat; print(sys.version)"]
-            environment = {**base_environment(), "PYTHONPATH": str(SOURCE)}
+            environment = {**base_environment(), "PYTHONPATH": str(self.source)}
             done = subprocess.run(probe, env=environment, cwd="/", capture_output=True, text=True, check=False)
             if done.returncode == 0 and done.stdout.strip() == sys.version.strip():
                 return prefix
@@ -130,7 +143,7 @@ class Workshop:
         """What a Python process needs; they share one cache of bytecode, so that only the first start compiles."""
         return {
             **base_environment(),
-            "PYTHONPATH": str(SOURCE),
+            "PYTHONPATH": str(self.source),
             "PYTHONPYCACHEPREFIX": str(self.directory("pycache")),
             "PYTHONWARNINGS": "default",
         }
