@@ -69,10 +69,10 @@ def test_limits_never_make_people_wait_for_a_redis_that_is_away(
     room = make_room(server)
     redis.kill9()
     started = time.monotonic()
-    answers = [server.api().login(room.alice.username, "wrong").status for _ in range(14)]
+    answers = [server.api().login(room.alice.username, "wrong").status for _ in range(16)]
     took = time.monotonic() - started
     assert answers[0] == 401
-    assert answers[-1] == 429, "without Redis each worker counts by itself"
-    assert took < 6, f"14 log-ins took {took:.1f} s while Redis was away"
+    assert answers.count(401) <= 11, "without Redis each of the two workers counts by itself"
+    assert took < 6, f"16 log-ins took {took:.1f} s while Redis was away"
     assert server.api().login(room.bob.username, room.bob.password).status == 200
     redis.destroy()

@@ -34,7 +34,7 @@ class AwayError(OSError):
 
 
 #: What a fault may do to a request or a handshake; everything else is a finding.
-NETWORK_TROUBLE = (OSError, HTTPException, InvalidHandshake, InvalidMessage, EOFError)
+NETWORK_TROUBLE = (OSError, HTTPException, InvalidHandshake, InvalidMessage, ConnectionClosed, EOFError)
 
 
 class Site(Protocol):
