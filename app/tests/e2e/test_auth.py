@@ -16,7 +16,7 @@ from harness.client import ChatClient
 from harness.http import Api
 from harness.people import PASSWORD
 from harness.process import wait_until
-from harness.raw import RawSocket
+from harness.raw import RawSocket, on_both_workers
 from harness.rooms import Room, make_room
 
 
@@ -91,13 +91,11 @@ def test_a_stolen_refresh_token_ends_the_session_and_its_sockets(room: Room) -> 
     api = room.login()
     thief = room.server.api()
     thief.cookies = dict(api.cookies)
-    sockets = [RawSocket(room.server, api) for _ in range(6)]  # enough to be on both workers
-    for socket in sockets:
-        socket.resume()
+    sockets = on_both_workers(room.server, api, 2)
     api.post("/api/auth/refresh").expect(200, 204)
     room.server.people.age_rotations(room.alice, 11)
     assert thief.post("/api/auth/refresh").status == 401
-    assert [socket.close_code() for socket in sockets] == [4403] * 6
+    assert [socket.close_code() for socket in sockets] == [4403] * 4
     assert api.post("/api/auth/refresh").status == 401, "the session still lives"
     wait_until(lambda: api.get("/api/me").status == 401, 5, "the access token is refused too")
 
@@ -118,14 +116,13 @@ def test_two_tabs_may_refresh_at_once_but_no_copy_lives_on(room: Room) -> None:
 def test_log_out_ends_the_session_and_its_sockets_everywhere(room: Room) -> None:
     api = room.login()
     other = room.login()
-    mine = [RawSocket(room.server, api) for _ in range(6)]
+    mine = on_both_workers(room.server, api, 2)
     theirs = RawSocket(room.server, other)
-    for socket in (*mine, theirs):
-        socket.resume()
+    theirs.resume()
     kept = dict(api.cookies)
     api.post("/api/auth/logout").expect(200, 204)
     assert "hhc_access" not in api.cookies and "hhc_refresh" not in api.cookies
-    assert [socket.close_code() for socket in mine] == [4403] * 6
+    assert [socket.close_code() for socket in mine] == [4403] * 4
     theirs.send_json(type="ping", nonce="other session")
     assert theirs.receive() == {"type": "pong", "nonce": "other session"}, "another session was ended with it"
     api.cookies = kept

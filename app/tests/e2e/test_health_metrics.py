@@ -14,7 +14,7 @@ import pytest
 from harness.chat import ChatServer
 from harness.postgres import Postgres
 from harness.process import wait_until
-from harness.raw import RawSocket
+from harness.raw import RawSocket, on_both_workers
 from harness.redis_server import RedisServer
 from harness.rooms import Room, make_room
 
@@ -91,9 +91,8 @@ def test_figures_are_those_of_all_workers_and_survive_one(own_site: Callable[...
     workers = server.wait_all_workers()
     room = make_room(server)
     api = room.login()
-    sockets = [RawSocket(server, api) for _ in range(8)]
+    sockets = on_both_workers(server, api, 4)
     for number, socket in enumerate(sockets):
-        socket.resume()
         socket.send_json(type="send", client_id=str(uuid.uuid4()), conversation_id=room.id, body=str(number))
         socket.expect("ack")
     for _ in range(6):  # whichever worker answers
@@ -111,7 +110,7 @@ def test_figures_are_those_of_all_workers_and_survive_one(own_site: Callable[...
         while (frame := socket.receive()) is not None and frame["type"] != "pong":
             pass
         left += frame is not None
-    assert 0 < left < 8, "the sockets were all on one worker"
+    assert left == 4
     wait_until(lambda: server.metric("chat_websocket_connections_active") == left, 10, f"{left} connections counted")
     assert server.metric("chat_messages_sent_total") == 8, "what the killed worker counted is gone"
     assert server.metric("http_requests_total") >= requests

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 
 from harness.chat import ChatServer
-from harness.raw import RawSocket
+from harness.raw import RawSocket, on_both_workers
 from harness.redis_server import RedisServer
 from harness.rooms import make_room
 
@@ -15,13 +15,11 @@ from harness.rooms import make_room
 def test_sending_too_much_is_refused_and_the_connection_stays(own_site: Callable[..., ChatServer]) -> None:
     server = own_site({"MESSAGE_RATE_LIMIT": "5"})
     room = make_room(server)
-    sockets = [RawSocket(server, room.login()) for _ in range(5)]
-    for socket in sockets:
-        socket.resume()
+    sockets = on_both_workers(server, room.login(), 2)
     answers = []
     started = time.monotonic()
     for number in range(8):  # one person on two workers
-        socket = sockets[number % 5]
+        socket = sockets[number % 4]
         key = str(uuid.uuid4())
         socket.send_json(type="send", client_id=key, conversation_id=room.id, body="x")
         answers.append(socket.answer_to(key))

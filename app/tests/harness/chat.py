@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
@@ -179,6 +180,18 @@ class ChatServer(Daemon):
     def worker_pids(self) -> list[int]:
         """Return the living workers, oldest first."""
         return children_of(self.pid) if self.running else []
+
+    @contextlib.contextmanager
+    def only_worker(self, index: int) -> Iterator[None]:
+        """Freeze all workers but one: what connects inside the block is on that one, whoever is quicker otherwise."""
+        others = [pid for n, pid in enumerate(self.wait_all_workers()) if n != index]
+        for pid in others:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
 
     @staticmethod
     def lives(pid: int) -> bool:

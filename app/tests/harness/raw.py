@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from harness.chat import ChatServer
 from harness.client import Site
 from harness.http import Api
 
@@ -32,6 +33,17 @@ def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, masked
     repeated = (mask * (len(payload) // 4 + 1))[: len(payload)]
     mixed = int.from_bytes(payload, "big") ^ int.from_bytes(repeated, "big")
     return head + mask + mixed.to_bytes(len(payload), "big")
+
+
+def on_both_workers(server: ChatServer, api: Api, each: int) -> list[RawSocket]:
+    """Open ``each`` sockets on each of two workers and resume them."""
+    sockets = []
+    for index in (0, 1):
+        with server.only_worker(index):
+            for _ in range(each):
+                sockets.append(RawSocket(server, api))
+                sockets[-1].resume()
+    return sockets
 
 
 class RawSocket:
