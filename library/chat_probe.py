@@ -344,7 +344,16 @@ def main() -> None:
             "url": {"type": "str", "required": True},
             "ca_certificate": {"type": "str", "default": ""},
             "http_port": {"type": "int", "default": 80},
-            "users": {"type": "list", "elements": "dict", "required": True, "no_log": True},
+            "users": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                # Only the password is a secret: were the whole list one, Ansible would hide every "1" of the report.
+                "options": {
+                    "username": {"type": "str", "required": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                },
+            },
             "conversation_id": {"type": "int", "required": True},
             "hosts": {"type": "list", "elements": "dict", "default": []},
             "days_minimum": {"type": "int", "default": 7},
