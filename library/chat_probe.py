@@ -56,6 +56,8 @@ RETURN = r"""
 checks: {description: "name, ok and detail of every check", type: list, returned: always}
 """
 
+CONNECT_ATTEMPTS = 3
+
 HEADERS = {
     "strict-transport-security": "max-age=",
     "x-frame-options": "SAMEORIGIN",
@@ -136,6 +138,7 @@ class Person:
 
     def __init__(self, site: Site, username: str, password: str) -> None:
         self.site, self.username = site, username
+        self._socket: ClientConnection | None = None
         status, headers, body = site.ask("POST", "/api/auth/login", body={"username": username, "password": password})
         expect(status == 200, f"logging in was answered {status}: {body[:200].decode(errors='replace')}")
         cookies = [value.split(";", 1) for name, value in headers if name == "set-cookie"]
@@ -145,16 +148,36 @@ class Person:
         self.cookie = "; ".join(pair for pair, _ in cookies)
         expect("hhc_access=" in self.cookie, "logging in gave no hhc_access cookie")
 
+    @property
+    def socket(self) -> ClientConnection:
+        """The open socket; raises ProbeError when a check before this one could not open it."""
+        if self._socket is None:
+            raise ProbeError("its socket could not be opened")
+        return self._socket
+
+    def _connect(self) -> ClientConnection:
+        """Open a connection, trying again as docs/protocol.md asks of every client: a worker may be leaving just now."""
+        for attempt in range(CONNECT_ATTEMPTS):
+            try:
+                return connect(
+                    self.site.url.replace("https://", "wss://", 1) + "/ws",
+                    ssl=self.site.trust,
+                    additional_headers={"Cookie": self.cookie, "Origin": self.site.url},
+                    open_timeout=self.site.timeout,
+                    close_timeout=2,
+                    proxy=None,
+                )
+            except (OSError, WebSocketException) as error:
+                if attempt == CONNECT_ATTEMPTS - 1:
+                    raise ProbeError(
+                        f"no socket after {CONNECT_ATTEMPTS} tries: {type(error).__name__}: {error}"
+                    ) from error
+                time.sleep(1)
+        raise AssertionError("unreachable")
+
     def open(self, cursors: dict[str, int]) -> list[dict[str, Any]]:
         """Open the socket, resume from the cursors, and return the messages that had been missed."""
-        self.socket: ClientConnection = connect(
-            self.site.url.replace("https://", "wss://", 1) + "/ws",
-            ssl=self.site.trust,
-            additional_headers={"Cookie": self.cookie, "Origin": self.site.url},
-            open_timeout=self.site.timeout,
-            close_timeout=2,
-            proxy=None,
-        )
+        self._socket = self._connect()
         self.take("hello")
         self.send({"type": "resume", "cursors": cursors})
         return self.take("resumed")[:-1]
@@ -322,9 +345,7 @@ def check_chat(site: Site, checks: Checks, users: list[dict[str, Any]], conversa
         answer = say(people[1], conversation, "seven")
         expect(answer[0]["seq"] == ack["seq"] + 1, f"the next message has number {answer[0]['seq']}")
     for person in people:
-        with contextlib.suppress(
-            AttributeError, OSError, WebSocketException
-        ):  # a check above said what is wrong already
+        with contextlib.suppress(ProbeError, OSError, WebSocketException):  # a check above said what is wrong already
             person.socket.close()
 
 
