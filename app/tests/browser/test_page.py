@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import APIResponse, Page, Route, expect
 
 from harness.chat import ChatServer
 from harness.page import Window
@@ -92,10 +92,26 @@ def test_log_out_leaves_nothing_on_the_device(server: ChatServer, window: Open, 
     expect(alice.at("login-form")).to_be_visible()
     expect(other_tab.get_by_test_id("login-form")).to_be_visible()
     assert alice.page.context.cookies() == []
-    kept = alice.page.evaluate("JSON.stringify([Object.entries(localStorage), Object.entries(sessionStorage)])")
-    assert "between us" not in kept and "a draft" not in kept
+    alice.page.wait_for_function(  # the socket may have heard of the end before the request was answered
+        """() => ![localStorage, sessionStorage].some((shelf) =>
+              /between us|a draft/.test(JSON.stringify(Object.entries(shelf))))"""
+    )
+    expect(alice.at("login-form")).to_be_visible()
     alice.page.go_back()
     assert "between us" not in alice.page.content()
+
+
+def test_log_out_is_thorough_when_the_socket_hears_of_it_first(server: ChatServer, window: Open, people: Two) -> None:
+    alice, _, _ = two_people(server, window, people)
+    alice.at("composer-input").fill("a draft")
+    held: list[tuple[Route, APIResponse]] = []
+    alice.page.route("**/api/auth/logout", lambda route: held.append((route, route.fetch())))
+    alice.at("logout").click()
+    expect(alice.at("login-form")).to_be_visible()
+    ((route, answer),) = held
+    route.fulfill(response=answer)
+    alice.page.wait_for_function("() => !JSON.stringify(Object.entries(localStorage)).includes('a draft')")
+    expect(alice.at("login-form")).to_be_visible()
 
 
 def test_old_messages_come_in_while_scrolling_up_each_once(server: ChatServer, window: Open, people: Two) -> None:

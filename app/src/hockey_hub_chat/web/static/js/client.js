@@ -67,14 +67,17 @@ export class Client {
 
   /** End the session here and on the server. Rejects with ApiError when the server could not be told. */
   async logout() {
+    const store = this.store; // the socket may hear of the end before the answer is here, and then nobody is there any more
     try {
       await this.api.logout();
     } catch (error) {
       if (!(error instanceof ApiError) || error.status !== 401) throw error; // 401: it was over already
     }
-    this.store?.outbox.clear();
-    this.#draftKeys().forEach((key) => this.shelf.remove(key));
-    this.#leave(false);
+    if (store) {
+      store.outbox.clear();
+      this.#draftKeys(store).forEach((key) => this.shelf.remove(key));
+    }
+    if (!this.store || this.store === store) this.#leave(false);
   }
 
   /** Ask for the conversations, then connect. */
@@ -211,7 +214,8 @@ export class Client {
     return `hhc.draft.${this.store?.me.id}.${conversationId}`;
   }
 
-  #draftKeys() {
-    return this.shelf.keys().filter((key) => key.startsWith(`hhc.draft.${this.store?.me.id}.`));
+  /** @param {Store} store */
+  #draftKeys(store) {
+    return this.shelf.keys().filter((key) => key.startsWith(`hhc.draft.${store.me.id}.`));
   }
 }
