@@ -491,12 +491,10 @@ def encode_message(message: Stored | bus_module.MessageStored) -> bytes:
 
 
 K = TypeVar("K")
-V = TypeVar("V")
 
 
-def _discard(index: dict[K, set[V]], key: K, value: V) -> None:
-    values = index.get(key)
-    if values is not None:
+def _discard(index: dict[K, set[Subscription]], key: K, value: Subscription) -> None:
+    if (values := index.get(key)) is not None:
         values.discard(value)
         if not values:
             del index[key]
