@@ -8,6 +8,7 @@ sockets, and that messages arrive once, in order, also over a broken connection.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -16,16 +17,18 @@ import ssl
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 try:
+    # Not websockets.sync: its reader is a second thread, and Python before 3.13 lets two threads into one TLS connection at once.
+    # About one handshake in a thousand was then never sent, and a site that was well looked dead for ten seconds.
+    from websockets.asyncio.client import ClientConnection, connect
     from websockets.exceptions import WebSocketException
-    from websockets.sync.client import ClientConnection, connect
 except ImportError:  # said by main(), in Ansible's words
     WebSocketException = None  # type: ignore[assignment,misc]
 
@@ -55,6 +58,8 @@ EXAMPLES = r"""
 RETURN = r"""
 checks: {description: "name, ok and detail of every check", type: list, returned: always}
 """
+
+Answer = TypeVar("Answer")
 
 CONNECT_ATTEMPTS = 3
 
@@ -108,6 +113,11 @@ class Site:
         self.http_port = http_port
         self.timeout = timeout
         self.trust = ssl.create_default_context(cadata=ca_certificate or None)
+        self._loop = asyncio.new_event_loop()
+
+    def wait(self, what: Coroutine[Any, Any, Answer], timeout: float | None = None) -> Answer:
+        """Return what a socket's coroutine returns; raises TimeoutError after ``timeout`` seconds [as every answer]."""
+        return self._loop.run_until_complete(asyncio.wait_for(what, self.timeout if timeout is None else timeout))
 
     def tls(self, context: ssl.SSLContext) -> ssl.SSLSocket:
         """Open a TLS connection."""
@@ -159,14 +169,7 @@ class Person:
         """Open a connection, trying again as docs/protocol.md asks of every client: a worker may be leaving just now."""
         for attempt in range(CONNECT_ATTEMPTS):
             try:
-                return connect(
-                    self.site.url.replace("https://", "wss://", 1) + "/ws",
-                    ssl=self.site.trust,
-                    additional_headers={"Cookie": self.cookie, "Origin": self.site.url},
-                    open_timeout=self.site.timeout,
-                    close_timeout=2,
-                    proxy=None,
-                )
+                return self.site.wait(self._opening())
             except (OSError, WebSocketException) as error:
                 if attempt == CONNECT_ATTEMPTS - 1:
                     raise ProbeError(
@@ -174,6 +177,16 @@ class Person:
                     ) from error
                 time.sleep(1)
         raise AssertionError("unreachable")
+
+    async def _opening(self) -> ClientConnection:
+        return await connect(
+            self.site.url.replace("https://", "wss://", 1) + "/ws",
+            ssl=self.site.trust,
+            additional_headers={"Cookie": self.cookie, "Origin": self.site.url},
+            open_timeout=None,
+            close_timeout=2,
+            proxy=None,
+        )
 
     def open(self, cursors: dict[str, int]) -> list[dict[str, Any]]:
         """Open the socket, resume from the cursors, and return the messages that had been missed."""
@@ -184,13 +197,13 @@ class Person:
 
     def send(self, frame: dict[str, Any]) -> None:
         """Send one frame."""
-        self.socket.send(json.dumps(frame))
+        self.site.wait(self.socket.send(json.dumps(frame)))
 
     def take(self, last: str, count: int = 1) -> list[dict[str, Any]]:
         """Return the `message` frames up to and with the count-th frame of the wanted type, that one included."""
         deadline, got, left = time.monotonic() + self.site.timeout, [], count
         while left:
-            frame = json.loads(self.socket.recv(timeout=max(0.01, deadline - time.monotonic())))
+            frame = json.loads(self.site.wait(self.socket.recv(), max(0.01, deadline - time.monotonic())))
             expect(frame["type"] != "error", f"the site refused a frame: {frame.get('code')}: {frame.get('message')}")
             if frame["type"] == last:
                 left -= 1
@@ -200,8 +213,11 @@ class Person:
 
     def drop(self) -> None:
         """Break the connection as a lost network would: no closing handshake."""
-        self.socket.socket.shutdown(socket.SHUT_RDWR)
-        self.socket.close()
+        self.socket.transport.abort()
+
+    def leave(self) -> None:
+        """Close the socket as a browser does."""
+        self.site.wait(self.socket.close())
 
 
 def check_edge(site: Site, checks: Checks, days_minimum: int) -> None:
@@ -346,7 +362,7 @@ def check_chat(site: Site, checks: Checks, users: list[dict[str, Any]], conversa
         expect(answer[0]["seq"] == ack["seq"] + 1, f"the next message has number {answer[0]['seq']}")
     for person in people:
         with contextlib.suppress(ProbeError, OSError, WebSocketException):  # a check above said what is wrong already
-            person.socket.close()
+            person.leave()
 
 
 def say(person: Person, conversation: int, *bodies: str) -> list[dict[str, Any]]:

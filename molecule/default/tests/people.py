@@ -5,8 +5,8 @@ Owns the client's half of the promises (docs/protocol.md) and records what was m
 
 from __future__ import annotations
 
+import asyncio
 import json
-import queue
 import random
 import threading
 import time
@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from site_under_test import Site
+from websockets.asyncio.client import ClientConnection, connect  # not .sync: see library/chat_probe.py
 from websockets.exceptions import ConnectionClosed, WebSocketException
-from websockets.sync.client import ClientConnection, connect
 
 RESEND_AFTER_SECONDS = 4.0
 
@@ -58,7 +58,6 @@ class Person(threading.Thread):
         self.cookie = ""
         self.cursor = 0
         self.ready = threading.Event()
-        self._outbox: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._sent_at: dict[str, float] = {}
         self._leaving = threading.Event()
 
@@ -67,7 +66,6 @@ class Person(threading.Thread):
         """Give a message to send; return its client_id. It is sent until it is acknowledged."""
         client_id = str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
         self.record.submitted[client_id] = body
-        self._outbox.put(client_id)
         return client_id
 
     def unacknowledged(self) -> set[str]:
@@ -81,11 +79,14 @@ class Person(threading.Thread):
 
     # --- the client ---
     def run(self) -> None:
+        asyncio.run(self._live())
+
+    async def _live(self) -> None:
         while not self._leaving.is_set():
             try:
                 self._log_in_if_needed()
-                with self._open() as connection:
-                    self._converse(connection)
+                async with self._open() as connection:
+                    await self._converse(connection)
             except ConnectionClosed as end:
                 code = end.rcvd.code if end.rcvd else 1006
                 self.record.closes.append(code)
@@ -94,7 +95,7 @@ class Person(threading.Thread):
             except (OSError, WebSocketException, ValueError):
                 self.record.closes.append(-1)  # refused or broken before it was open: the site is away for the moment
             self.ready.clear()
-            self._leaving.wait(0.1 + self.rng.random() * 0.4)
+            await asyncio.sleep(0.1 + self.rng.random() * 0.4)
 
     def _log_in_if_needed(self) -> None:
         if self.cookie:
@@ -106,7 +107,7 @@ class Person(threading.Thread):
             raise ValueError(f"logging in was answered {answer.status}")
         self.cookie = "; ".join(value.split(";", 1)[0] for name, value in answer.headers if name == "set-cookie")
 
-    def _open(self) -> ClientConnection:
+    def _open(self) -> connect:
         return connect(
             self.site.url.replace("https://", "wss://", 1) + "/ws",
             ssl=self.site.trust,
@@ -118,21 +119,19 @@ class Person(threading.Thread):
             proxy=None,
         )
 
-    def _converse(self, connection: ClientConnection) -> None:
-        self._take(connection, 30)
-        connection.send(json.dumps({"type": "resume", "cursors": {str(self.conversation): self.cursor}}))
+    async def _converse(self, connection: ClientConnection) -> None:
+        await self._take(connection, 30)
+        await connection.send(json.dumps({"type": "resume", "cursors": {str(self.conversation): self.cursor}}))
         self._sent_at.clear()  # nothing of the last connection will be answered on this one
         self.record.connects += 1
         while not self._leaving.is_set():
-            self._send_what_is_due(connection)
+            await self._send_what_is_due(connection)
             try:
-                self._take(connection, 0.02)
+                await self._take(connection, 0.02)
             except TimeoutError:
                 continue
 
-    def _send_what_is_due(self, connection: ClientConnection) -> None:
-        while not self._outbox.empty():
-            self._outbox.get()  # only wakes us up: what is due is decided below
+    async def _send_what_is_due(self, connection: ClientConnection) -> None:
         if not self.ready.is_set():
             return
         now = time.monotonic()
@@ -142,10 +141,10 @@ class Person(threading.Thread):
             self._sent_at[client_id] = now
             body = self.record.submitted[client_id]
             frame = {"type": "send", "client_id": client_id, "conversation_id": self.conversation, "body": body}
-            connection.send(json.dumps(frame))
+            await connection.send(json.dumps(frame))
 
-    def _take(self, connection: ClientConnection, timeout: float) -> None:
-        frame = json.loads(connection.recv(timeout=timeout))
+    async def _take(self, connection: ClientConnection, timeout: float) -> None:
+        frame = json.loads(await asyncio.wait_for(connection.recv(), timeout))
         kind = frame["type"]
         if kind == "message" and frame["conversation_id"] == self.conversation:
             self.record.received.append((frame["seq"], frame["client_id"], frame["body"]))
