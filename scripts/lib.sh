@@ -10,6 +10,10 @@ if ! mkdir -p "$build" 2>/dev/null || [ ! -w "$build" ]; then
     exit 1
 fi
 
+# Some machines tell Python to keep no bytecode. Ansible starts hundreds of Pythons and the tests dozens, and each would compile again,
+# for seconds, what it imports.
+unset PYTHONDONTWRITEBYTECODE
+
 control() { # the control side's programs
     PATH=$build/venv/control/bin:$PATH "$@"
 }
