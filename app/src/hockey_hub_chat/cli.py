@@ -13,18 +13,19 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
+import sqlalchemy as sa
 
-# Only what every command needs: the libraries of database and web cost a second of CPU, and most commands need few of them; those are
-# imported where they are used.
-from hockey_hub_chat import __version__, config
+from hockey_hub_chat import __version__, compose, config, embedded, logs, tokens
 from hockey_hub_chat.config import Settings
 from hockey_hub_chat.errors import ChatError, ConfigError, UnavailableError
-
-if TYPE_CHECKING:
-    from hockey_hub_chat.services.context import AppContext
+from hockey_hub_chat.events import frames_schema
+from hockey_hub_chat.services import people
+from hockey_hub_chat.services.context import AppContext
+from hockey_hub_chat.storage import migrate, users
+from hockey_hub_chat.storage.engine import make_engine, reading
 
 EXIT_NO = 1
 EXIT_SETTINGS = 2
@@ -44,10 +45,10 @@ class _Commands(click.Group):
             _fail(_with_cause(error), EXIT_UNAVAILABLE)
         except ChatError as error:
             _fail(error.message, EXIT_NO)
-        except Exception as error:
-            if "sqlalchemy" in sys.modules:
-                _fail_for_the_database(error)
-            raise
+        except sa.exc.OperationalError as error:
+            _fail(f"The database cannot be used: {_first_line(error.orig)}", EXIT_UNAVAILABLE)
+        except sa.exc.ProgrammingError as error:
+            _fail(f"The schema is not ready (run `hockey-hub-chat migrate`): {_first_line(error.orig)}", EXIT_NO)
 
 
 @click.group(cls=_Commands)
@@ -62,8 +63,6 @@ def main() -> None:
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, 0 for any [PORT, else 3002].")
 def serve(host: str | None, port: int | None) -> None:
     """Run everything in one process: SQLite, in-process bus, local files."""
-    from hockey_hub_chat import embedded
-
     given = {"host": host, "port": port}
     settings = config.load(**{name: value for name, value in given.items() if value is not None})
     _quiet(settings)
@@ -74,9 +73,6 @@ def serve(host: str | None, port: int | None) -> None:
 @click.option("--check", is_flag=True, help="Change nothing; exit with 1 when migrations are waiting.")
 def migrate_command(check: bool) -> None:
     """Bring the database to the schema of this release."""
-    from hockey_hub_chat.storage import migrate
-    from hockey_hub_chat.storage.engine import make_engine
-
     settings = config.load()
     _quiet(settings)
     engine = make_engine(settings)
@@ -106,10 +102,6 @@ def user() -> None:
 @click.option("--if-missing", is_flag=True, help="Succeed without a change when the name is taken.")
 def user_add(name: str, display_name: str, admin: bool, password_stdin: bool, if_missing: bool) -> None:
     """Make an account."""
-    from hockey_hub_chat.services import people
-    from hockey_hub_chat.storage import users
-    from hockey_hub_chat.storage.engine import reading
-
     if password_stdin:
         password = sys.stdin.readline().rstrip("\r\n")
     elif sys.stdin.isatty():
@@ -130,9 +122,6 @@ def user_add(name: str, display_name: str, admin: bool, password_stdin: bool, if
 @click.argument("name")
 def user_disable(name: str) -> None:
     """Close an account; its sessions end at the next request, its sockets within 15 seconds."""
-    from hockey_hub_chat.services import people
-    from hockey_hub_chat.storage import users
-
     people.disable(_context(), name)
     click.echo(f"Disabled {users.normalise(name)}.")
 
@@ -141,8 +130,6 @@ def user_disable(name: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON list instead of a table.")
 def user_list(as_json: bool) -> None:
     """Show every account."""
-    from hockey_hub_chat.services import people
-
     found = people.list_all(_context())
     if as_json:
         keys = ("id", "username", "display_name", "is_admin")
@@ -169,8 +156,6 @@ def probe() -> None:
 @probe.command("begin")
 def probe_begin() -> None:
     """Make two probe accounts and a group of both; prints JSON with their passwords."""
-    from hockey_hub_chat.services import people
-
     made, conversation_id = people.begin_probe(_context())
     listed = [{"id": key, "username": name, "password": password} for key, name, password in made]
     click.echo(json.dumps({"users": listed, "conversation_id": conversation_id}))
@@ -179,8 +164,6 @@ def probe_begin() -> None:
 @probe.command("end")
 def probe_end() -> None:
     """Remove every probe account with what it made."""
-    from hockey_hub_chat.services import people
-
     click.echo(json.dumps({"removed": people.end_probes(_context())}))
 
 
@@ -194,8 +177,6 @@ def keys() -> None:
 @click.option("--replace", is_flag=True, help="Replace a key that is there; whoever is logged in refreshes.")
 def keys_generate(directory: Path, replace: bool) -> None:
     """Make an RSA key pair; a pair that is there is kept."""
-    from hockey_hub_chat import tokens
-
     try:
         private, public = tokens.generate_keys(directory, replace=replace)
     except OSError as error:
@@ -211,8 +192,6 @@ def config_group() -> None:
 @config_group.command("check")
 def config_check() -> None:
     """Read the settings, secrets and keys; connect to nothing."""
-    from hockey_hub_chat import compose
-
     settings = config.load()
     compose.build(settings, with_realtime=False)
     files = {
@@ -248,8 +227,6 @@ def schema() -> None:
 @schema.command("frames")
 def schema_frames() -> None:
     """Print the JSON Schema of the WebSocket frames."""
-    from hockey_hub_chat.events import frames_schema
-
     click.echo(json.dumps(frames_schema(), indent=2, sort_keys=True))
 
 
@@ -280,8 +257,6 @@ def _ask(settings: Settings, path: str) -> tuple[int, str]:
 
 
 def _context() -> AppContext:
-    from hockey_hub_chat import compose
-
     settings = config.load()
     _quiet(settings)
     return compose.build(settings, with_realtime=False)
@@ -289,8 +264,6 @@ def _context() -> AppContext:
 
 def _quiet(settings: Settings) -> None:
     """Log warnings only: what a command did is what it prints."""
-    from hockey_hub_chat import logs
-
     logs.configure(settings.model_copy(update={"log_level": "warning"}))
 
 
@@ -301,16 +274,6 @@ def _with_cause(error: UnavailableError) -> str:
 
 def _first_line(error: object) -> str:
     return str(error).strip().split("\n", 1)[0]
-
-
-def _fail_for_the_database(error: Exception) -> None:
-    """End with a sentence when it is the database's error; else return."""
-    from sqlalchemy import exc
-
-    if isinstance(error, exc.OperationalError):
-        _fail(f"The database cannot be used: {_first_line(error.orig)}", EXIT_UNAVAILABLE)
-    if isinstance(error, exc.ProgrammingError):
-        _fail(f"The schema is not ready (run `hockey-hub-chat migrate`): {_first_line(error.orig)}", EXIT_NO)
 
 
 def _fail(message: str, status: int) -> NoReturn:
