@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +24,6 @@ FACTS = sorted(p.stem for p in (HERE / "facts").glob("*.json"))
 INVENTORIES = sorted(p.parent.name for p in (ROOT / "inventories").glob("*/hosts.yml"))
 SANDBOX_SYSTEMS = ("debian-12-container",)
 ANSIBLE_BIN = Path(sys.executable).parent
-#: Hundreds of small tasks on this side: in one Python they take a third of the time (docs/decisions/0009-quick-demo.md).
-QUICK_STRATEGY = Path(sysconfig.get_path("purelib")) / "ansible_mitogen" / "plugins" / "strategy"
 
 
 #: What the sandbox role writes down about the hosts it made.
@@ -142,8 +139,6 @@ def render(inventory: str, system: str, work: Path) -> Rendered:
             "SANDBOX_STATE_DIR": str(work / "sandbox"),
             "ANSIBLE_ROLES_PATH": str(roles_dir),
             "ANSIBLE_LIBRARY": str(HERE / "library"),
-            "ANSIBLE_STRATEGY": "mitogen_linear",
-            "ANSIBLE_STRATEGY_PLUGINS": str(QUICK_STRATEGY),
             "ANSIBLE_LOCAL_TEMP": str(work / "tmp"),
             "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
         },
