@@ -245,7 +245,7 @@ def _long_length(field: bytes) -> int:
 
 
 def _take_text(pending: _Pending, piece: bytes, received: list[tuple[int, bytes]]) -> None:
-    """Add to the text message; broken UTF-8 is found with its first byte that cannot be right, as UnicodeDecodeError."""
+    """Add to the text message; broken UTF-8 is found as soon as Python finds it, as UnicodeDecodeError."""
     pending.text += piece
     last = pending.fin and not pending.left
     if pending.character or not piece.isascii():
