@@ -1,6 +1,6 @@
 # Every command of the project; `make` alone lists them. The work is done by scripts/, which say in one sentence what is in the way.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down run check test bench lint fmt lock secrets verify
+.PHONY: help demo demo-down run check test bench fuzz lint fmt lock secrets verify
 SHELL := /bin/bash
 
 # The inventory that `make secrets` and `make verify` work on.
@@ -26,6 +26,9 @@ test: ## Everything, on real hosts and daemons (root)
 
 bench: ## Measure acknowledged messages against bare database commits
 	@scripts/bench
+
+fuzz: ## Give the frame parser a million random streams, and compare it with wsproto
+	@scripts/fuzz
 
 lint: ## Lint playbooks, Python, shell and JavaScript
 	@scripts/bootstrap check && scripts/lint
