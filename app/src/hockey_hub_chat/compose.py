@@ -15,8 +15,9 @@ from hockey_hub_chat.events import CLOSE_RESTART
 from hockey_hub_chat.realtime.bus import Bus, MemoryBus, MessageStored, OneWayBus, RedisBus
 from hockey_hub_chat.realtime.hub import Hub
 from hockey_hub_chat.realtime.limits import Limits, MemoryLimits, RedisLimits
+from hockey_hub_chat.realtime.reactor import Reactor
 from hockey_hub_chat.realtime.redis_client import make_client
-from hockey_hub_chat.realtime.source import HubSource
+from hockey_hub_chat.realtime.source import Gatherer, HubSource
 from hockey_hub_chat.realtime.writer import Writer
 from hockey_hub_chat.services.context import AppContext
 from hockey_hub_chat.storage import conversations, messages, sessions
@@ -45,14 +46,17 @@ def build(settings: Settings, *, with_realtime: bool = True) -> AppContext:
     if settings.redis_url:
         bus = RedisBus(lambda: make_client(settings)) if with_realtime else OneWayBus(make_client(settings))
     limits: Limits = RedisLimits(make_client(settings, timeout=_LIMIT_TIMEOUT_SECONDS)) if use_redis else MemoryLimits()
+    reactor = Reactor(heartbeat_seconds=settings.heartbeat_seconds, coalesce=settings.realtime_coalesce)
     return AppContext(
         settings=settings,
         engine=engine,
-        hub=Hub(_hub_source(engine), bus),
+        reactor=reactor,
+        hub=Hub(_hub_source(engine), bus, reactor),
         writer=_writer(engine, bus),
         bus=bus,
         limits=limits,
         keys=tokens.load_keys(settings),
+        sessions=sessions_of(engine),
         clock=lambda: datetime.now(UTC),
     )
 
@@ -61,6 +65,7 @@ def start(ctx: AppContext) -> None:
     """Start the greenlets, in the process that serves. Safe to repeat; does nothing once it is leaving."""
     if ctx.hub.draining:
         return
+    ctx.reactor.start()
     ctx.hub.start()
     ctx.bus.start(ctx.hub.on_events, ctx.hub.on_missed)
     ctx.writer.start()
@@ -81,6 +86,7 @@ def stop(ctx: AppContext) -> None:
     """End what ``start`` began and let go of the database. Safe to repeat."""
     ctx.writer.stop(0)
     ctx.hub.stop()
+    ctx.reactor.stop()
     ctx.bus.close()
     ctx.engine.dispose()
 
@@ -101,6 +107,16 @@ def _writer(engine: sa.Engine, bus: Bus) -> Writer[NewMessage, StoredMessage]:
 def _is_conflict(error: BaseException) -> bool:
     """Whether two nodes stored the same retry at once."""
     return isinstance(error, sa.exc.IntegrityError)
+
+
+def sessions_of(engine: sa.Engine) -> Gatherer[UUID, sessions.Session]:
+    """Return who answers which log-in sessions there are, for many askers at once."""
+
+    def ask(ids: Collection[UUID]) -> Mapping[UUID, sessions.Session]:
+        with reading(engine) as conn:
+            return sessions.get_many(conn, ids)
+
+    return Gatherer(ask)
 
 
 def _hub_source(engine: sa.Engine) -> HubSource:

@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     max_connections_per_worker: int = Field(10_000, ge=1)
     heartbeat_seconds: int = Field(25, ge=1, le=600)
 
+    realtime_coalesce: bool = True  # False: one write for each message, to measure what writing together wins
+
     public_url: str = ""
     cors_origins: str = ""
     cookie_secure: bool = False  # in production: True

@@ -8,12 +8,14 @@ Imported by the master before gevent patches the workers: it must import nothing
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import shutil
 import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,7 @@ class ChatWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is published w
         super().__init__(*args, **kwargs)
         self._idle: set[socket.socket] = set()
         self._leaving: gevent.Greenlet | None = None
+        self.quick: Any = None  # web.handshake.QuickHandshake, once the application is loaded
         self.left = False
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -69,6 +72,8 @@ class ChatWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is published w
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection; remembered while it waits for a request, so that leaving need not wait for it."""
+        if self.quick is not None and not _is_metrics(listener) and self.quick.try_open(client):
+            return
         self._idle.add(client)
         try:
             super().handle(listener, client, addr)
@@ -95,6 +100,9 @@ class ChatWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is published w
         if context.hub.size:
             gevent.sleep(DRAIN_SECONDS)
         compose.finish_drain(context, flush_seconds=FLUSH_SECONDS, close_seconds=CLOSE_SECONDS)
+        deadline = time.monotonic() + CLOSE_SECONDS
+        while context.reactor.size and time.monotonic() < deadline:  # gunicorn knows nothing of adopted sockets
+            gevent.sleep(0.02)
         for client in tuple(self._idle):
             self._expect_nothing(client)
 
@@ -104,6 +112,12 @@ class ChatWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is published w
         with contextlib.suppress(OSError):  # it may have gone by itself
             # the socket beneath gevent's: its reader then sees the stream end, not an error that would be logged
             client._sock.shutdown(socket.SHUT_RD)
+
+
+def _is_metrics(listener: Any) -> bool:
+    """Whether a listening socket is that of the metrics, which answers nothing else."""
+    address = listener.getsockname()
+    return isinstance(address, tuple) and bool(address[1] == _settings.metrics_port)
 
 
 def _bind() -> list[str]:
@@ -124,9 +138,14 @@ def on_starting(server: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """Start the greenlets of this worker."""
     from hockey_hub_chat import compose
+    from hockey_hub_chat.web.handshake import QuickHandshake
 
     worker.chat_context = worker.wsgi.extensions["chat"]
     compose.start(worker.chat_context)
+    worker.quick = QuickHandshake(worker.chat_context.settings, worker.wsgi.extensions["chat_door"])
+    # What was loaded stays: the collector need not look at it again, nor copy its pages from the master.
+    gc.collect()
+    gc.freeze()
 
 
 def child_exit(server: Any, worker: Any) -> None:

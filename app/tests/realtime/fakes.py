@@ -1,8 +1,9 @@
-"""Stand-ins for what is injected into the realtime parts: a transport that keeps what it is given, a database in memory."""
+"""For the realtime parts: the other end of a real socket, and a database and a bus in memory for what is injected."""
 
 from __future__ import annotations
 
 import json
+import socket
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
@@ -11,64 +12,100 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import gevent
-from gevent.event import Event
 
 from hockey_hub_chat.errors import UnavailableError
 from hockey_hub_chat.realtime.bus import BusEvent, MessageStored
+from hockey_hub_chat.realtime.reactor import Reactor
 from hockey_hub_chat.realtime.source import HubSource
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=timezone.utc)
 
 
-def split_frames(data: bytes) -> list[tuple[int, bytes]]:
-    """Return (opcode, payload) of every unmasked frame in ``data``; nothing may be left over."""
+def whole_frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+    """Return (opcode, payload) of every whole unmasked frame in ``data``, and the bytes of a last one that is not whole."""
     frames = []
-    while data:
+    while len(data) >= 2:
         opcode, size = data[0] & 0x0F, data[1]
         assert not size & 0x80, "a server's frame is masked"
+        assert opcode in (1, 8, 9, 10) and data[0] & 0xF0 == 0x80, f"torn or broken: {data[:20]!r}"
         start = 2
         if size == 126:
-            (size,) = struct.unpack("!H", data[2:4])
+            size = int.from_bytes(data[2:4], "big")
             start = 4
         elif size == 127:
-            (size,) = struct.unpack("!Q", data[2:10])
+            size = int.from_bytes(data[2:10], "big")
             start = 10
+        if len(data) < start + size:
+            break
         frames.append((opcode, data[start : start + size]))
-        assert len(data) >= start + size, "a frame is torn"
         data = data[start + size :]
+    return frames, data
+
+
+def split_frames(data: bytes) -> list[tuple[int, bytes]]:
+    """Return (opcode, payload) of every unmasked frame in ``data``; nothing may be left over."""
+    frames, rest = whole_frames(data)
+    assert not rest, "a frame is torn"
     return frames
 
 
-class FakeTransport:
-    """Takes everything at once, or nothing while ``open_gate`` is not set, as a peer that does not read."""
+class Peer:
+    """The other end of an adopted socket: a kernel's buffers, and somebody who reads only while ``reading``."""
 
-    def __init__(self) -> None:
-        self.written = bytearray()
-        self.open_gate = Event()
-        self.open_gate.set()
-        self.aborted = False
+    def __init__(self, reactor: Reactor, *, buffer_bytes: int = 0, keeps_writes: bool = False) -> None:
+        """``keeps_writes``: each write of the other side arrives by itself, in ``writes``."""
+        ours, self.sock = socket.socketpair(type=socket.SOCK_SEQPACKET if keeps_writes else socket.SOCK_STREAM)
+        self.writes: list[bytes] = []
+        for end in (ours, self.sock):
+            end.setblocking(False)
+            if buffer_bytes:
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
+        self.connection = reactor.adopt(ours.detach(), max_message_bytes=65_536)
+        self.received = bytearray()
+        self.reading = True
+        self.ended = False
 
-    def sendall(self, data: bytes) -> None:
-        """See ``Transport``."""
-        self.open_gate.wait()
-        if self.aborted:
-            raise BrokenPipeError
-        self.written += data
+    def __del__(self) -> None:
+        self.sock.close()
 
-    def abort(self) -> None:
-        """See ``Transport``."""
-        self.aborted = True
-        self.open_gate.set()
+    def read(self) -> bytes:
+        """Take what has arrived, while ``reading``, and return everything so far."""
+        while self.reading and not self.ended:
+            try:
+                data = self.sock.recv(1_000_000)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            self.received += data
+            self.writes.append(data)
+            self.ended = not data
+        return bytes(self.received)
+
+    def send(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self.sock.sendall(data)
+
+    def leave(self) -> None:
+        """Vanish."""
+        self.sock.close()
+        self.ended = True
+
+    @property
+    def opcodes(self) -> list[int]:
+        """The opcodes received so far."""
+        return [opcode for opcode, _ in split_frames(self.read())]
 
     @property
     def frames(self) -> list[dict[str, Any]]:
-        """The JSON frames written so far."""
-        return [json.loads(payload) for opcode, payload in split_frames(bytes(self.written)) if opcode == 1]
+        """The JSON frames received so far."""
+        whole, _ = whole_frames(self.read())
+        return [json.loads(payload) for opcode, payload in whole if opcode == 1]
 
     @property
     def close_code(self) -> int | None:
-        """The code of the close frame, when one was written."""
-        for opcode, payload in split_frames(bytes(self.written)):
+        """The code of the close frame, when one has arrived."""
+        for opcode, payload in whole_frames(self.read())[0]:
             if opcode == 8:
                 return int(struct.unpack("!H", payload[:2])[0])
         return None

@@ -13,10 +13,9 @@ import pytest
 
 from hockey_hub_chat.errors import UnavailableError
 from hockey_hub_chat.realtime import bus as events
-from hockey_hub_chat.realtime.connection import Connection
 from hockey_hub_chat.realtime.hub import Hub
-from hockey_hub_chat.realtime.subscription import Subscription
-from realtime.fakes import FakeBus, FakeDatabase, FakeTransport, settle
+from hockey_hub_chat.realtime.reactor import Reactor
+from realtime.fakes import FakeBus, FakeDatabase, Peer, settle
 
 ROOM = 7
 
@@ -27,7 +26,9 @@ class Site:
     def __init__(self, compare_seconds: float = 60.0) -> None:
         self.database = FakeDatabase()
         self.bus = FakeBus()
-        self.hub = Hub(self.database.source(), self.bus, compare_seconds=compare_seconds)
+        self.reactor = Reactor()
+        self.reactor.start()
+        self.hub = Hub(self.database.source(), self.bus, self.reactor, compare_seconds=compare_seconds)
         self.hub.start()
         self.sockets: list[Socket] = []
 
@@ -53,6 +54,7 @@ class Site:
         self.hub.stop()
         for socket in self.sockets:
             socket.leave()
+        self.reactor.stop()
 
 
 class Socket:
@@ -62,31 +64,34 @@ class Socket:
         self.site = site
         self.session = uuid4()
         site.database.sessions.add(self.session)
-        self.transport = FakeTransport()
-        self.subscription: Subscription | None = None
-        self.connection = Connection(self.transport, on_closing=lambda code: self.detach())
+        self.peer = Peer(site.reactor, buffer_bytes=100_000)
+        self.connection = self.peer.connection
         self.subscription = site.hub.attach(self.connection, user_id=user, session_id=self.session)
+        self.connection.owner = self
+        self.connection.listen()
 
-    def detach(self) -> None:
-        """Leave the hub."""
-        if self.subscription is not None:
-            self.subscription.detach()
+    def received(self, message: bytes) -> None:
+        """See ``Owner``."""
+
+    def closed(self, code: int) -> None:
+        """See ``Owner``."""
+        self.subscription.detach()
 
     def leave(self) -> None:
-        """Close as a client that vanishes."""
-        self.detach()
-        self.connection.join()
+        """Vanish, and be noticed."""
+        self.peer.read()
+        self.peer.leave()
+        self.subscription.detach()
 
     def resume(self, cursors: dict[int, int] | None = None) -> Socket:
         """Resume and wait for it."""
-        assert self.subscription is not None
         self.subscription.resume(cursors or {})
         return self
 
     def of(self, *types: str) -> list[dict[str, Any]]:
-        """Frames of these types, once the sender has written them."""
+        """Frames of these types, once the reactor has written them."""
         gevent.sleep(0.002)
-        return [frame for frame in self.transport.frames if frame["type"] in types]
+        return [frame for frame in self.peer.frames if frame["type"] in types]
 
     def seqs(self, conversation_id: int = ROOM) -> list[int]:
         """The seqs received."""
@@ -219,7 +224,7 @@ def test_a_comparison_finds_sessions_memberships_and_markers_nobody_told_of() ->
     site.database.members[ROOM][2] = 0
     del site.database.members[ROOM][1]
     site.say(conversation_id=8, told=False)
-    settle(lambda: ended.transport.close_code == 4403, "the session's end")
+    settle(lambda: ended.peer.close_code == 4403, "the session's end")
     settle(lambda: stays.of("conversation_added"), "the new conversation")
     settle(lambda: stays.of("members_changed"), "the roster")
     site.database.members[8][3] = 1
@@ -241,7 +246,7 @@ def test_a_database_away_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_resume_that_failed_can_be_repeated_without_doubling(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hockey_hub_chat.realtime.hub.RESUME_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("hockey_hub_chat.realtime.resume.RESUME_PATIENCE_SECONDS", 0.1)
     for _ in range(250):
         site.say()
     socket = site.connect(1)
@@ -251,11 +256,11 @@ def test_a_resume_that_failed_can_be_repeated_without_doubling(site: Site, monke
         site.database.away = after_seq >= 100
         return ask(conversation_id, after_seq, limit)
 
-    object.__setattr__(site.hub._source, "history", fail_later)
+    object.__setattr__(site.hub.source, "history", fail_later)
     with pytest.raises(UnavailableError):
         socket.resume({ROOM: 0})
     assert socket.seqs() == list(range(1, 101))
-    object.__setattr__(site.hub._source, "history", ask)
+    object.__setattr__(site.hub.source, "history", ask)
     site.database.away = False
     site.say()
     socket.resume({ROOM: 0})
@@ -266,24 +271,25 @@ def test_a_slow_resumer_is_waited_for_and_then_gets_everything(site: Site) -> No
     for _ in range(400):
         site.say("y" * 8000)  # three times an outbox
     socket = site.connect(1)
-    socket.transport.open_gate.clear()
+    socket.peer.reading = False
     resuming = gevent.spawn(socket.resume, {ROOM: 0})
     gevent.sleep(0.3)
     assert not resuming.dead and not socket.connection.closing
-    socket.transport.open_gate.set()
+    socket.peer.reading = True
+    settle(lambda: socket.seqs() == list(range(1, 401)), "everything", 10)
     resuming.get(timeout=10)
-    assert socket.seqs() == list(range(1, 401))
 
 
 def test_a_slow_reader_slows_nobody(site: Site) -> None:
     slow, quick = site.connect(1).resume(), site.connect(2).resume()
-    slow.transport.open_gate.clear()
+    slow.peer.reading = False
     for _ in range(200):
         site.say("y" * 8000)
-        gevent.sleep(0)
+        gevent.sleep(0.001)
+        quick.peer.read()
     assert quick.seqs() == list(range(1, 201))
     assert slow.connection.close_code == 4408
-    assert slow.subscription is not None and slow.subscription.state == "closed"
+    assert slow.subscription.state == "closed"
 
 
 def test_members_come_and_go_live(site: Site) -> None:
@@ -335,11 +341,11 @@ def test_a_marker_is_told_once_and_only_forwards(site: Site) -> None:
     assert [frame["seq"] for frame in socket.of("read_moved")] == [3, 5]
 
 
-def test_a_session_that_ended_before_the_resume_is_closed(site: Site) -> None:
+def test_a_session_that_ends_before_the_resume_is_closed(site: Site) -> None:
     socket = site.connect(1)
-    site.database.sessions.discard(socket.session)
+    site.hub.on_events([events.SessionEnded(socket.session)])
     socket.resume()
-    settle(lambda: socket.transport.close_code == 4403, "4403")
+    settle(lambda: socket.peer.close_code == 4403, "4403")
     assert not socket.of("resumed")
 
 
@@ -348,9 +354,9 @@ def test_leaving_sockets_leave_nothing_behind(site: Site) -> None:
         site.connect(user).resume()
     for socket in site.sockets:
         socket.leave()
-        socket.detach()
+        socket.closed(1006)
     assert site.hub.size == 0
-    assert not site.hub._rooms and not site.hub._sessions and not site.hub._users
+    assert not site.hub.rooms and not list(site.hub.sessions) and not list(site.hub.users)
 
 
 def test_drain_tells_everybody_at_different_times(site: Site) -> None:
@@ -359,7 +365,7 @@ def test_drain_tells_everybody_at_different_times(site: Site) -> None:
     site.hub.close_all(1012, "restarting", timeout=1)
     waits = [socket.of("drain")[0]["reconnect_after_ms"] for socket in sockets]
     assert len(set(waits)) > 20
-    assert {socket.transport.close_code for socket in sockets} == {1012}
+    assert {socket.peer.close_code for socket in sockets} == {1012}
 
 
 # --- at random -------------------------------------------------------------------------------------------------------
@@ -401,7 +407,7 @@ class Device:
             return
         cursors = self.connections[-1][0]
         at = dict(cursors)
-        for frame in self.socket.transport.frames:
+        for frame in self.socket.peer.frames:
             room: int = frame.get("conversation_id", 0)
             if frame["type"] == "message":
                 before = at.get(room)

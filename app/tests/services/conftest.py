@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from harness.people import PASSWORD, cheap_hash
-from hockey_hub_chat import tokens
+from hockey_hub_chat import compose, tokens
 from hockey_hub_chat.config import Settings
 from hockey_hub_chat.realtime.bus import BusEvent, MemoryBus
 from hockey_hub_chat.realtime.limits import MemoryLimits
@@ -70,11 +70,13 @@ def club(engine: Engine, signing_keys: tokens.Keys, tmp_path: Path) -> Iterator[
     ctx = AppContext(
         settings=Settings(data_dir=tmp_path, login_rate_limit=5, service_name="test"),
         engine=engine,
-        hub=None,  # type: ignore[arg-type]  # services reach sockets by the bus alone
+        reactor=None,  # type: ignore[arg-type]  # services reach sockets by the bus alone
+        hub=None,  # type: ignore[arg-type]
         writer=None,  # type: ignore[arg-type]
         bus=bus,
         limits=MemoryLimits(),
         keys=signing_keys,
+        sessions=compose.sessions_of(engine),
         clock=clock,
     )
     made.append(Club(ctx))

@@ -1,113 +1,151 @@
-"""One socket's way out: a bounded outbox and the one greenlet that writes it.
+"""One adopted WebSocket: what it still has to be sent, how it is read, and how it ends.
 
-Everything a socket is sent, pings, pongs and the close frame included, goes through here, so frames are never torn and
-nobody but the writing greenlet ever waits for a slow reader. Knows bytes and close codes; knows no rooms, no JSON and no
-HTTP.
+Everything a socket is sent, pongs and the close frame included, goes through ``post``; the reactor alone writes, so frames are
+never torn and nobody waits for a slow reader. Knows bytes and close codes; knows no rooms, no JSON and no HTTP.
+
+Invariants:
+
+- What is posted leaves in the order it was posted. What was posted since the last write leaves in one ``write``.
+- ``_pending`` is not None exactly while the connection stands in the reactor's list of those to be written.
+- ``_outbox`` is not None exactly while the kernel takes nothing more; its first part may be half written and is never dropped, so that
+  the close frame after it is not read as part of it.
+- The outbox is bounded: a reader that far behind is closed with 4408 and comes back with its own cursors.
+- After ``close`` or ``_lost`` nothing is handed to the owner any more, and ``owner.closed`` has been called, once.
 """
 
 from __future__ import annotations
 
+import os
+import time
 from collections import deque
-from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-import gevent
 from gevent.event import Event
 
 from hockey_hub_chat import events, metrics
 from hockey_hub_chat.realtime import wire
+from hockey_hub_chat.realtime.parser import BINARY, CLOSE, PING, TEXT, Parser
 
-#: Outbox bounds of one socket. One message frame is at most 48 KiB of JSON; a reader a full outbox behind is better
-#: served by a reconnect and a resume.
+if TYPE_CHECKING:
+    from hockey_hub_chat.realtime.reactor import Reactor
+
+#: Bytes one socket may have waiting once the kernel takes nothing more: some twenty of the longest messages, thousands of
+#: ordinary ones. A reader further behind is better served by a reconnect and a resume.
 MAX_OUTBOX_BYTES = 1_048_576
-MAX_OUTBOX_FRAMES = 2_000
-#: Bytes handed to the kernel at once: small enough that a close frame never waits behind much of our own.
-WRITE_CHUNK_BYTES = 65_536
-#: After our close frame is queued: seconds to get it out and answered, before the transport is cut.
+#: Bytes read from one socket in one turn; the rest waits for its next.
+READ_BYTES = 16_384
+#: After our close frame is queued: seconds to get it out, before the transport is cut.
 CLOSE_TIMEOUT_SECONDS = 2.0
 #: The same for a reader that was too slow, which first has to read what the kernel holds for it.
 SLOW_CLOSE_TIMEOUT_SECONDS = 10.0
+#: After our close frame left: seconds to wait for the peer's, and bytes thrown away meanwhile. Closing while unread bytes lie in
+#: the kernel would send a reset, and the peer might never see our close code.
+LINGER_SECONDS = 2.0
+MAX_LINGER_BYTES = 32 * 1024 * 1024
+
+_ABNORMAL = 1006
+_NORMAL = 1000
 
 
-class Transport(Protocol):
-    """What a connection writes to."""
+class Owner(Protocol):
+    """Who a connection's messages are for. Neither call may wait."""
 
-    def sendall(self, data: bytes) -> None:
-        """Write all of ``data``, waiting as long as it takes. Raises OSError when the peer is gone."""
+    def received(self, message: bytes) -> None:
+        """Take one text message."""
 
-    def abort(self) -> None:
-        """Cut the transport at once; a blocked ``sendall`` and the reader return. Safe to repeat."""
+    def closed(self, code: int) -> None:
+        """Learn that nothing more will come; called once."""
 
 
 class Connection:
-    """The sending half of one socket.
+    """One socket. Made by ``Reactor.adopt``.
 
-    Args:
-        transport: where the bytes go.
-        max_bytes: bound of the outbox in bytes.
-        max_frames: bound of the outbox in frames.
-        on_closing: called once, with the close code, when the connection starts to close for whatever reason.
+    Attributes:
+        fd: the file descriptor; -1 once it is closed.
+        owner: set by whoever adopted it, before ``listen``.
+        close_code: what it closes or closed with; None while open; 1006 when the transport failed.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        *,
-        max_bytes: int = MAX_OUTBOX_BYTES,
-        max_frames: int = MAX_OUTBOX_FRAMES,
-        on_closing: Callable[[int], None] | None = None,
-    ) -> None:
-        self._transport = transport
-        self._max_bytes = max_bytes
-        self._max_frames = max_frames
-        self._on_closing = on_closing
-        self._frames: deque[bytes] = deque()
-        self._bytes = 0
-        self._wake = Event()
-        self._roomy = Event()
-        self._roomy.set()
-        self._close_sent = Event()
-        self._force_timer: gevent.Greenlet | None = None
+    __slots__ = (
+        "_backlog",
+        "_deadline",
+        "_heard",
+        "_interest",
+        "_outbox",
+        "_outbox_bytes",
+        "_parser",
+        "_paused",
+        "_peer_closed",
+        "_pending",
+        "_reactor",
+        "_roomy",
+        "_thrown_away",
+        "close_code",
+        "fd",
+        "owner",
+    )
+
+    def __init__(self, reactor: Reactor, fd: int, max_message_bytes: int) -> None:
+        self._reactor = reactor
+        self.fd = fd
+        self.owner: Owner | None = None
         self.close_code: int | None = None
-        self._greenlet = gevent.spawn(self._send_loop)
+        self._parser = Parser(max_message_bytes)
+        self._pending: bytes | list[bytes] | None = None
+        self._outbox: deque[bytes | memoryview] | None = None
+        self._outbox_bytes = 0
+        self._interest = -1  # not registered with epoll
+        self._heard = True
+        self._paused = False
+        self._backlog: list[tuple[int, bytes]] | None = None
+        self._peer_closed = False
+        self._deadline = 0.0
+        self._thrown_away = 0
+        self._roomy: Event | None = None
 
     @property
     def closing(self) -> bool:
         """Whether a close was asked for, or the transport failed."""
         return self.close_code is not None
 
-    @property
-    def close_sent(self) -> Event:
-        """Set once our close frame was handed to the kernel, or never will be."""
-        return self._close_sent
+    # --- the border --------------------------------------------------------------------------------------------------
+
+    def listen(self, received: bytes = b"") -> None:
+        """Begin to read. ``received`` are bytes that came along with the handshake."""
+        if self.fd >= 0:
+            self._reactor.watch(self, read=self.close_code is None)
+            if received:
+                self._take(received)
 
     def post(self, frame: bytes) -> bool:
-        """Queue one encoded frame; never waits.
+        """Queue encoded frames; never waits. Returns False when the connection is closing.
 
-        Returns False when the connection is closing. A full outbox closes it with 4408 and answers False.
+        Args:
+            frame: one or several whole frames.
         """
         if self.close_code is not None:
             return False
-        if self._bytes + len(frame) > self._max_bytes or len(self._frames) >= self._max_frames:
-            metrics.SLOW_CONSUMERS_CLOSED.inc()
-            self._frames.clear()  # the reader resumes from its own cursors: what it has not read is not worth its time
-            self._bytes = 0
-            self.close(events.CLOSE_SLOW_CONSUMER, "read too slowly", timeout=SLOW_CLOSE_TIMEOUT_SECONDS)
-            return False
-        self._frames.append(frame)
-        self._bytes += len(frame)
-        if self._bytes > self._max_bytes // 2 or len(self._frames) > self._max_frames // 2:
-            self._roomy.clear()
-        self._wake.set()
+        pending = self._pending
+        if pending is None:
+            self._pending = frame
+            self._reactor.dirty(self)
+        elif type(pending) is list:
+            pending.append(frame)
+        else:
+            self._pending = [pending, frame]  # type: ignore[list-item]  # mypy does not follow type()
         return True
 
     def wait_roomy(self, timeout: float) -> bool:
-        """Wait until the outbox is at most half full; for bulk senders such as a resume.
+        """Write what is queued, and wait until little is left; for bulk senders such as a resume.
 
         Returns False when it stayed fuller for ``timeout`` seconds, or the connection is closing.
         """
-        self._roomy.wait(timeout)
-        return self._roomy.is_set() and self.close_code is None
+        if self._pending is not None:
+            self._reactor.write_now(self)
+        if self._outbox_bytes > MAX_OUTBOX_BYTES // 2 and self.close_code is None:
+            self._roomy = self._roomy or Event()
+            self._roomy.wait(timeout)
+        return self._outbox_bytes <= MAX_OUTBOX_BYTES // 2 and self.close_code is None
 
     def close(self, code: int, reason: str = "", *, timeout: float = CLOSE_TIMEOUT_SECONDS) -> None:
         """Close with ``code`` after what is queued; never waits. The first call wins.
@@ -115,62 +153,174 @@ class Connection:
         Args:
             code: the WebSocket close code.
             reason: a few words for a developer.
-            timeout: seconds until the transport is cut, whatever the peer does.
+            timeout: seconds until the transport is cut, if our close frame has not left by then.
         """
         if self.close_code is not None:
             return
-        self.close_code = code
-        self._frames.append(wire.close_frame(code, reason))
-        self._roomy.set()
-        self._wake.set()
-        self._force_timer = gevent.spawn_later(timeout, self._transport.abort)
-        if self._on_closing is not None:
-            self._on_closing(code)
+        self.post(wire.close_frame(code, reason))
+        self._end(code)
+        self._deadline = time.monotonic() + timeout
+        self._reactor.closing(self)
+        if self._interest >= 0 and self._paused:
+            self._paused = False
+            self._reactor.watch(self, read=True)  # for the peer's close frame
 
-    def lost(self) -> None:
-        """Note that the transport is gone: nothing more can be sent."""
-        if self.close_code is None:
-            self.close_code = 1006
-            if self._on_closing is not None:
-                self._on_closing(1006)
-        self._frames.clear()
-        self._bytes = 0
-        self._roomy.set()
-        self._wake.set()
-        self._close_sent.set()
+    def pause(self) -> None:
+        """Read nothing more until ``unpause``; what was read already waits too."""
+        if not self._paused and self.close_code is None:
+            self._paused = True
+            self._reactor.watch(self, read=False)
 
-    def join(self) -> None:
-        """End the writing greenlet; the transport must be closed or about to be. Call from the owner only."""
-        self.lost()
-        self._greenlet.kill()
-        if self._force_timer is not None:
-            self._force_timer.kill()
+    def unpause(self) -> None:
+        """Go on reading, from what waited."""
+        if not self._paused or self.close_code is not None:
+            return
+        self._paused = False
+        backlog, self._backlog = self._backlog, None
+        if backlog:
+            self._dispatch(backlog)
+        if not self._paused and self.close_code is None:
+            self._reactor.watch(self, read=True)
 
-    def _send_loop(self) -> None:
+    # --- called by the reactor -----------------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Read once; there may be nothing after all."""
         try:
-            while True:
-                self._wake.wait()
-                self._wake.clear()
-                while self._frames:
-                    chunk = self._take()
-                    self._transport.sendall(chunk)
-                    if self._bytes <= self._max_bytes // 2 and len(self._frames) <= self._max_frames // 2:
-                        self._roomy.set()
-                if self.close_code is not None:
-                    self._close_sent.set()
-                    return
-        except OSError:  # the peer is gone; its reader sees the same and cleans up
-            self.lost()
-            self._transport.abort()
+            data = os.read(self.fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lost()
+        elif self.close_code is None:
+            self._take(data)
+        else:
+            self._throw_away(data)
 
-    def _take(self) -> bytes:
-        """Take queued frames up to one chunk, whole frames only (a single larger frame goes alone)."""
-        first = self._frames.popleft()
-        parts = [first]
-        size = len(first)
-        while self._frames and size + len(self._frames[0]) <= WRITE_CHUNK_BYTES:
-            part = self._frames.popleft()
-            parts.append(part)
-            size += len(part)
-        self._bytes = max(0, self._bytes - size)
-        return first if len(parts) == 1 else b"".join(parts)
+    def _take(self, data: bytes) -> None:
+        self._heard = True
+        parser = self._parser
+        self._dispatch(parser.receive(data))
+        if parser.failure is not None and self.close_code is None and self._backlog is None:
+            self.close(*parser.failure)
+
+    def _dispatch(self, received: list[tuple[int, bytes]]) -> None:
+        for number, (opcode, payload) in enumerate(received):
+            if self.close_code is not None:
+                return
+            if self._paused:
+                self._backlog = [*(self._backlog or ()), *received[number:]]
+                return
+            if opcode == TEXT:
+                if self.owner is not None:
+                    self.owner.received(payload)
+            elif opcode == PING:
+                self.post(wire.pong_frame(payload))
+            elif opcode == CLOSE:
+                self._peer_closed = True
+                # RFC 6455 §5.5.1: answer with the code received; when none was given none must be made up, and 1000 is no lie
+                self.close(int.from_bytes(payload[:2], "big") if payload else _NORMAL)
+            elif opcode == BINARY:
+                self.close(events.CLOSE_UNSUPPORTED, "binary messages are not spoken here")
+        if self._parser.failure is not None and self.close_code is None:
+            self.close(*self._parser.failure)
+
+    def _throw_away(self, data: bytes) -> None:
+        """After our close: only the peer's close frame matters any more."""
+        self._thrown_away += len(data)
+        self._parser.receive(data)
+        if self._parser.peer_closed:
+            self._peer_closed = True
+        if self._thrown_away > MAX_LINGER_BYTES or (
+            self._peer_closed and self._pending is None and self._outbox is None
+        ):
+            self._lost()
+
+    def _blocked(self, data: bytes, sent: int) -> None:
+        """Keep what the kernel did not take of ``data``."""
+        tail: bytes | memoryview = memoryview(data)[sent:] if sent else data
+        self._outbox = deque((tail,))
+        self._outbox_bytes = len(tail)
+        if self._outbox_bytes > MAX_OUTBOX_BYTES and self.close_code is None:
+            self._too_slow()
+        self._reactor.watch(self, read=not self._paused)
+
+    def _queue(self, data: bytes) -> None:
+        """Put ``data`` behind what the kernel has not taken yet."""
+        if self._outbox is None:
+            raise RuntimeError("the kernel takes more: write instead")
+        if self.close_code is None and self._outbox_bytes + len(data) > MAX_OUTBOX_BYTES:
+            self._too_slow()
+            return
+        self._outbox.append(data)
+        self._outbox_bytes += len(data)
+
+    def _too_slow(self) -> None:
+        """Close a reader that is too far behind; what it has not begun to read is not worth its time."""
+        metrics.SLOW_CONSUMERS_CLOSED.inc()
+        if self._outbox is not None:
+            first = self._outbox[0]
+            self._outbox.clear()
+            self._outbox.append(first)
+            self._outbox_bytes = len(first)
+        self._pending = None
+        self.close(events.CLOSE_SLOW_CONSUMER, "read too slowly", timeout=SLOW_CLOSE_TIMEOUT_SECONDS)
+
+    def _write_outbox(self) -> None:
+        """Write what waits, as much as the kernel takes."""
+        outbox = self._outbox
+        while outbox:
+            part = outbox[0]
+            try:
+                sent = os.write(self.fd, part)
+            except BlockingIOError:
+                break
+            except OSError:
+                self._lost()
+                return
+            self._outbox_bytes -= sent
+            if sent < len(part):
+                outbox[0] = memoryview(part)[sent:]
+                break
+            outbox.popleft()
+        if self._roomy is not None and self._outbox_bytes <= MAX_OUTBOX_BYTES // 2:
+            self._roomy.set()
+            self._roomy = None
+        if outbox is not None and not outbox:
+            self._outbox = None
+            self._reactor.watch(self, read=not self._paused)
+            if self.close_code is not None and self._pending is None:
+                self._close_sent()
+
+    def _close_sent(self) -> None:
+        """Our close frame is with the kernel: wait for the peer's, for a while."""
+        if self._peer_closed:
+            self._lost()
+        elif self._interest < 0:  # it was never listened to
+            self._reactor.watch(self, read=True)
+            self._deadline = time.monotonic() + LINGER_SECONDS
+        else:
+            self._deadline = time.monotonic() + LINGER_SECONDS
+
+    def _lost(self) -> None:
+        """Let go of the transport: closed properly, failed, or out of time."""
+        if self.fd < 0:
+            return
+        self._reactor.forget(self)
+        os.close(self.fd)
+        self.fd = -1
+        self._pending = None
+        self._outbox = None
+        self._outbox_bytes = 0
+        self._backlog = None
+        self._end(_ABNORMAL)
+
+    def _end(self, code: int) -> None:
+        if self.close_code is None:
+            self.close_code = code
+            if self._roomy is not None:
+                self._roomy.set()
+            if self.owner is not None:
+                self.owner.closed(code)

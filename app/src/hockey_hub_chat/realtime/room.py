@@ -1,14 +1,14 @@
 """One conversation as one worker sees it: how far it has come, who listens, and what arrived ahead of its turn.
 
-Pure state, no waiting and no database; the hub moves it. The rule everything rests on: ``head`` only ever moves by one,
-and a listener receives a message only when its own cursor is exactly one behind.
+Pure state, no waiting and no database; the hub moves it. The rule everything rests on: ``head`` only ever moves by one, and
+who is in ``live`` has been posted everything up to ``head``. So a live listener needs no cursor of its own: it is the room's.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from itertools import islice
 from typing import TYPE_CHECKING
+
+from hockey_hub_chat.realtime.broadcast import Broadcast, Spreader
 
 if TYPE_CHECKING:
     from hockey_hub_chat.realtime.subscription import Subscription
@@ -27,7 +27,7 @@ class Room:
         head: newest seq of the unbroken sequence seen here; None until the database was asked.
         wanted: newest seq known to exist.
         subscriptions: everyone here who is a member, those still catching up included.
-        live: those whose cursor has reached ``head``; they receive what comes.
+        live: the connections of those who have reached ``head``; they receive what comes.
         read_seqs: each member's read position, as far as known.
     """
 
@@ -44,16 +44,16 @@ class Room:
         "wanted",
     )
 
-    def __init__(self, conversation_id: int) -> None:
+    def __init__(self, conversation_id: int, spreader: Spreader) -> None:
         self.id = conversation_id
         self.head: int | None = None
         self.wanted = 0
         self.subscriptions: set[Subscription] = set()
-        self.live: set[Subscription] = set()
+        self.live = Broadcast(spreader)
         self.read_seqs: dict[int, int] = {}
         self.refilling = False
         self._ahead: dict[int, bytes] = {}
-        self._recent: deque[tuple[int, bytes]] = deque()
+        self._recent: list[bytes] = []  # those up to head; a list, because there are many rooms
         self._recent_bytes = 0
 
     @property
@@ -67,10 +67,15 @@ class Room:
 
     def offer(self, seq: int, frame: bytes) -> None:
         """Take one message in whatever order it comes."""
-        self.wanted = max(self.wanted, seq)
-        if self.needs(seq) and len(self._ahead) < MAX_AHEAD:
+        if seq > self.wanted:
+            self.wanted = seq
+        if self.head is not None and seq == self.head + 1:  # nearly always
+            self._ahead.pop(seq, None)
+            self._deliver(frame)
+        elif self.needs(seq) and len(self._ahead) < MAX_AHEAD:
             self._ahead[seq] = frame
-        self._advance()
+        if self._ahead:
+            self._advance()
 
     def establish(self, last_seq: int) -> None:
         """Set the starting point, once."""
@@ -89,19 +94,19 @@ class Room:
 
     def recent_after(self, seq: int) -> list[tuple[int, bytes]]:
         """Return the kept frames after ``seq`` when they join on without a gap, else nothing."""
-        if not self._recent or seq + 1 < self._recent[0][0]:
+        missed = (self.head or 0) - seq
+        if not 0 < missed <= len(self._recent):
             return []
-        return list(islice(self._recent, seq + 1 - self._recent[0][0], None))
+        return list(enumerate(self._recent[-missed:], seq + 1))
 
     def _advance(self) -> None:
         while self.head is not None and (frame := self._ahead.pop(self.head + 1, None)) is not None:
-            self.head += 1
-            self._keep(self.head, frame)
-            for subscription in tuple(self.live):
-                subscription.deliver(self.id, self.head, frame)
+            self._deliver(frame)
 
-    def _keep(self, seq: int, frame: bytes) -> None:
-        self._recent.append((seq, frame))
+    def _deliver(self, frame: bytes) -> None:
+        self.head = (self.head or 0) + 1
+        self.live.send(frame)
+        self._recent.append(frame)
         self._recent_bytes += len(frame)
         while len(self._recent) > RECENT_FRAMES or self._recent_bytes > RECENT_BYTES:
-            self._recent_bytes -= len(self._recent.popleft()[1])
+            self._recent_bytes -= len(self._recent.pop(0))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
 from uuid import UUID
 
 import gevent
+from gevent.event import AsyncResult
 from gevent.lock import BoundedSemaphore
 
 from hockey_hub_chat.errors import UnavailableError
@@ -22,6 +24,8 @@ IDS_AT_ONCE = 500
 
 P = ParamSpec("P")
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +84,63 @@ class Asker:
             delay = min(1.0, delay * 2)
 
 
+class Gatherer(Generic[K, V]):
+    """Turns questions about one id each into few questions about many.
+
+    Whoever asks while an answer is under way is in the next question, so a thousand who come back at once cost the database a handful
+    of statements, and one alone waits for nobody.
+
+    Args:
+        ask: ids -> {id: answer}; ids without an answer may be missing.
+    """
+
+    def __init__(self, ask: Callable[[Collection[K]], Mapping[K, V]]) -> None:
+        self._ask = ask
+        self._waiting: deque[tuple[K, AsyncResult[V | None]]] = deque()
+        self._running = False
+
+    def get(self, key: K) -> V | None:
+        """Ask about one id, and wait. The answer is never older than the call.
+
+        Raises:
+            Exception: what ``ask`` raised.
+        """
+        answer: V | None = self._put(key).get()
+        return answer
+
+    def get_many(self, keys: Collection[K]) -> dict[K, V]:
+        """Ask about several, and wait; ids without an answer are missing."""
+        answers = {key: self._put(key) for key in keys}
+        found = {key: answer.get() for key, answer in answers.items()}
+        return {key: value for key, value in found.items() if value is not None}
+
+    def _put(self, key: K) -> AsyncResult[V | None]:
+        answer: AsyncResult[V | None] = AsyncResult()
+        self._waiting.append((key, answer))
+        if not self._running:
+            self._running = True
+            gevent.spawn(self._run)  # a greenlet of its own: whoever asked may be killed, the others still wait
+        return answer
+
+    def _run(self) -> None:
+        try:
+            while self._waiting:
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), IDS_AT_ONCE))]
+                try:
+                    found = self._ask({key for key, _ in batch})
+                except Exception as error:
+                    for _, answer in batch:
+                        answer.set_exception(error)
+                else:
+                    for key, answer in batch:
+                        answer.set(found.get(key))
+        finally:
+            self._running = False
+
+
 def jitter(low: float, high: float) -> float:
     """Return a random factor that keeps workers from acting in step."""
     return random.uniform(low, high)  # noqa: S311  # nothing secret
-
-
-K = TypeVar("K")
 
 
 def chunks(ids: Iterable[K]) -> Iterator[list[K]]:

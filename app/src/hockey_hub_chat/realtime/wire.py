@@ -7,7 +7,13 @@ negotiated: compression would need state per socket, and lets a few bytes inflat
 from __future__ import annotations
 
 import struct
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from hockey_hub_chat import events
+from hockey_hub_chat.realtime.bus import MessageStored
+
+if TYPE_CHECKING:
+    from hockey_hub_chat.realtime.writer import Stored
 
 _TEXT = 0x81  # FIN + opcode 1
 _CLOSE = 0x88
@@ -33,9 +39,30 @@ def _frame(opcode: int, payload: bytes) -> bytes:
     return struct.pack("!BBQ", opcode, 127, size) + payload
 
 
+def text_frame(payload: bytes) -> bytes:
+    """Return the text frame that carries ``payload`` (UTF-8)."""
+    return _frame(_TEXT, payload)
+
+
 def encode(frame: JsonFrame) -> bytes:
     """Return the text frame that carries ``frame`` as JSON."""
     return _frame(_TEXT, frame.model_dump_json().encode())
+
+
+def encode_message(message: Stored | MessageStored) -> bytes:
+    """Return the frame every socket of the conversation receives."""
+    return text_frame(
+        message.payload
+        if hasattr(message, "payload")
+        else events.message_json(
+            message.conversation_id,
+            message.seq,
+            message.sender_id,
+            message.client_id,
+            message.body,
+            message.created_at,
+        )
+    )
 
 
 def close_frame(code: int, reason: str) -> bytes:

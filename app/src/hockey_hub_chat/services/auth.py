@@ -21,6 +21,7 @@ from hockey_hub_chat.realtime.bus import SessionEnded
 from hockey_hub_chat.services.context import AppContext
 from hockey_hub_chat.storage import sessions, users
 from hockey_hub_chat.storage.engine import reading, writing
+from hockey_hub_chat.tokens import AccessClaims
 
 log = structlog.get_logger(__name__)
 
@@ -142,13 +143,31 @@ def authenticate(ctx: AppContext, token: str | None) -> Principal:
         TokenInvalidError: not ours, or its session is over.
         UnavailableError: the database cannot be asked.
     """
+    return confirm(ctx, read_token(ctx, token))
+
+
+def read_token(ctx: AppContext, token: str | None) -> AccessClaims:
+    """Return what an access token of ours says; whether its session still counts is for ``confirm`` to say. Does not wait.
+
+    Raises:
+        AuthenticationError: there is no token.
+        TokenExpiredError: refresh, then try again.
+        TokenInvalidError: not ours.
+    """
     if not token:
         raise AuthenticationError("Nobody is logged in.")
-    now = ctx.clock()
-    claims = ctx.keys.read(token, now=now)
-    with reading(ctx.engine) as conn:
-        session = sessions.get(conn, claims.session_id)
-    if session is None or session.user_id != claims.user_id or not session.is_live(now):
+    return ctx.keys.read(token, now=ctx.clock())
+
+
+def confirm(ctx: AppContext, claims: AccessClaims) -> Principal:
+    """Return who that is, if the session counts; asked together with whoever else asks now.
+
+    Raises:
+        TokenInvalidError: its session is over.
+        UnavailableError: the database cannot be asked.
+    """
+    session = ctx.sessions.get(claims.session_id)
+    if session is None or session.user_id != claims.user_id or not session.is_live(ctx.clock()):
         raise TokenInvalidError("The session is over.")
     return Principal(session.user_id, session.username, session.id, session.is_admin, claims.expires_at)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import sqlalchemy as sa
 
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
     from hockey_hub_chat.realtime.bus import Bus
     from hockey_hub_chat.realtime.hub import Hub
     from hockey_hub_chat.realtime.limits import Limits
+    from hockey_hub_chat.realtime.reactor import Reactor
+    from hockey_hub_chat.realtime.source import Gatherer
     from hockey_hub_chat.realtime.writer import Writer
     from hockey_hub_chat.storage.messages import NewMessage, StoredMessage
+    from hockey_hub_chat.storage.sessions import Session
 
 
 Clock = Callable[[], datetime]
@@ -29,9 +33,11 @@ class AppContext:
 
     settings: Settings
     engine: sa.Engine
+    reactor: Reactor
     hub: Hub
     writer: Writer[NewMessage, StoredMessage]
     bus: Bus
     limits: Limits
     keys: Keys
+    sessions: Gatherer[UUID, Session]
     clock: Clock

@@ -47,28 +47,33 @@ def create(
     )
 
 
+_WITH_PERSON = sa.select(
+    sessions.c.id,
+    sessions.c.user_id,
+    users.c.username,
+    users.c.is_admin,
+    sessions.c.refresh_hash,
+    sessions.c.previous_refresh_hash,
+    sessions.c.rotated_at,
+    sessions.c.expires_at,
+    sessions.c.revoked_at,
+    users.c.disabled_at,
+).join(users, users.c.id == sessions.c.user_id)
+
+
 def get(conn: sa.Connection, session_id: UUID, *, for_update: bool = False) -> Session | None:
     """Return a session, held until the transaction ends when asked for."""
-    query = (
-        sa.select(
-            sessions.c.id,
-            sessions.c.user_id,
-            users.c.username,
-            users.c.is_admin,
-            sessions.c.refresh_hash,
-            sessions.c.previous_refresh_hash,
-            sessions.c.rotated_at,
-            sessions.c.expires_at,
-            sessions.c.revoked_at,
-            users.c.disabled_at,
-        )
-        .join(users, users.c.id == sessions.c.user_id)
-        .where(sessions.c.id == session_id)
-    )
+    query = _WITH_PERSON.where(sessions.c.id == session_id)
     if for_update:
         query = query.with_for_update(of=sessions)
     row = conn.execute(query).one_or_none()
     return Session(**row._mapping) if row else None
+
+
+def get_many(conn: sa.Connection, session_ids: Iterable[UUID]) -> dict[UUID, Session]:
+    """Return those of the sessions that exist."""
+    rows = conn.execute(_WITH_PERSON.where(sessions.c.id.in_(list(session_ids))))
+    return {row.id: Session(**row._mapping) for row in rows}
 
 
 def rotate(conn: sa.Connection, session: Session, refresh_hash: bytes, *, now: datetime, expires_at: datetime) -> None:

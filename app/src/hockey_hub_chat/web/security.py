@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from flask import Request, current_app, g, request
 
+from hockey_hub_chat.config import Settings
 from hockey_hub_chat.errors import AuthenticationError, BadRequestError, OriginError
 from hockey_hub_chat.services import auth
 from hockey_hub_chat.services.auth import Principal
@@ -69,15 +70,18 @@ def check_origin(ctx: AppContext, req: Request) -> None:
     Raises:
         OriginError: from another site.
     """
-    origin = req.headers.get("Origin")
+    headers = req.headers
+    if not is_own_origin(ctx.settings, headers.get("Origin"), headers.get("Sec-Fetch-Site", "none"), req.host):
+        raise OriginError("The request came from another site.")
+
+
+def is_own_origin(settings: Settings, origin: str | None, fetch_site: str, host: str) -> bool:
+    """Whether a request may act here, by its headers ``Origin``, ``Sec-Fetch-Site`` (default "none") and ``Host``."""
     if origin is None:
-        if req.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
-            return
-    elif origin.lower() in ctx.settings.origins or (
-        not ctx.settings.public_url and urlsplit(origin).netloc.lower() == req.host.lower()
-    ):
-        return
-    raise OriginError("The request came from another site.")
+        return fetch_site in ("none", "same-origin")
+    return origin.lower() in settings.origins or (
+        not settings.public_url and urlsplit(origin).netloc.lower() == host.lower()
+    )
 
 
 def guard_api(ctx: AppContext, req: Request) -> None:

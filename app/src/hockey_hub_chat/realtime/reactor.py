@@ -1,0 +1,305 @@
+"""The sockets of one worker: one epoll, one greenlet, one write for each socket and tick.
+
+flask-sock or the quick handshake opens a WebSocket; then its file descriptor is *adopted* here, and no greenlet, thread or request
+is kept for it. A tick reads what has arrived, lets the owners answer, spreads what was said in rooms, and writes what falls due:
+each socket gets everything of the tick in one ``write``, an ack together with the sender's own copy. (The pattern: D. Schmidt,
+"Reactor", 1995.) Knows bytes and time; knows no rooms, no JSON and no HTTP.
+
+Rules that hold it together:
+
+- Nothing here waits for a peer. Owners' calls must not wait either.
+- Long work is sliced: after ``SLICE_SECONDS`` of writing the other greenlets (HTTP, the writer, the bus) run and new sockets are
+  read; what became due meanwhile for others goes out before the rest of a large broadcast goes on.
+- Small rooms are spread before large ones, so a broadcast to thousands delays nobody's answer.
+- gunicorn knows nothing of adopted sockets: admission, drain and shutdown are ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from typing import Any, Protocol
+
+import gevent
+import gevent.monkey
+import structlog
+
+from hockey_hub_chat import events
+from hockey_hub_chat.realtime import wire
+from hockey_hub_chat.realtime.connection import Connection
+
+log = structlog.get_logger(__name__)
+
+#: How long sockets are written before others get their turn.
+SLICE_SECONDS = 0.004
+#: Sockets written between two looks at the clock.
+_SLICE_SOCKETS = 64
+#: Sockets read in one tick.
+_MAX_EVENTS = 512
+#: How often heartbeats and deadlines are looked at.
+_SWEEP_SECONDS = 0.25
+
+# gevent takes epoll away from programs because its poll() would block them all; ours never waits: gevent's loop waits for it.
+_make_epoll = gevent.monkey.get_original("select", "epoll")
+_GONE = select.EPOLLHUP | select.EPOLLERR
+
+
+class Spreadable(Protocol):
+    """Something that was said to several sockets at once: ``broadcast.Broadcast``."""
+
+    def spread(self) -> None:
+        """Post it to each of them."""
+
+    def __len__(self) -> int: ...
+
+
+class Reactor:
+    """Reads, writes, pings and closes adopted sockets.
+
+    Args:
+        heartbeat_seconds: a ping goes out so often; a peer silent from one to the next is gone.
+        coalesce: False writes each message by itself, to measure what writing together wins.
+    """
+
+    def __init__(self, *, heartbeat_seconds: int = 25, coalesce: bool = True) -> None:
+        self.coalesce = coalesce
+        self._epoll: select.epoll = _make_epoll()
+        self._connections: dict[int, Connection] = {}
+        self._dirty: list[Connection] = []
+        self._spreads: list[Spreadable] = []
+        self._closing: dict[Connection, None] = {}
+        # Connections by the second of the heartbeat in which their ping is due; one that ended is dropped when its slot comes up.
+        self._slots: list[list[Connection]] = [[] for _ in range(heartbeat_seconds)]
+        self._slot = 0
+        self._scheduled = True  # until the greenlet waits for the first time
+        self._loop: Any = None
+        self._runner: Any = None
+        self._watcher: Any = None
+        self._greenlets: list[gevent.Greenlet] = []
+
+    # --- the border --------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start, once, in the process that holds the sockets. Safe to repeat."""
+        if self._greenlets:
+            return
+        self._loop = gevent.get_hub().loop
+        self._runner = gevent.spawn(self._run)
+        self._greenlets = [self._runner, gevent.spawn(self._sweep_loop)]
+        self._watcher = self._loop.io(self._epoll.fileno(), 1)
+        self._watcher.start(self._wake)
+
+    def stop(self) -> None:
+        """End, and cut what is left. Safe to repeat."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._watcher.close()
+            self._watcher = None
+        gevent.killall(self._greenlets)
+        self._greenlets = []
+        for connection in tuple(self._connections.values()):
+            connection._lost()
+        self._epoll.close()
+
+    @property
+    def size(self) -> int:
+        """How many sockets there are, those that close included."""
+        return len(self._connections)
+
+    def adopt(self, fd: int, *, max_message_bytes: int) -> Connection:
+        """Take over a non-blocking stream socket after the opening handshake.
+
+        Set ``owner`` and call ``listen`` on what is returned; it can be written to at once.
+        """
+        connection = self._connections[fd] = Connection(self, fd, max_message_bytes)
+        # The ping is due one whole heartbeat from now: when the present slot comes round again.
+        self._slots[self._slot - 1].append(connection)
+        return connection
+
+    def spread_later(self, spreadable: Spreadable) -> None:
+        """Have ``spreadable.spread`` called at the end of this tick."""
+        self._spreads.append(spreadable)
+        if not self._scheduled:
+            self._wake()
+
+    # --- for connections -----------------------------------------------------------------------------------------------
+
+    def dirty(self, connection: Connection) -> None:
+        """Note that a connection has something to write."""
+        self._dirty.append(connection)
+        if not self._scheduled:
+            self._wake()
+
+    def closing(self, connection: Connection) -> None:
+        """Note that a connection is to be cut when its time is up."""
+        self._closing[connection] = None
+
+    def watch(self, connection: Connection, *, read: bool) -> None:
+        """Tell epoll what is wanted of a connection; writability is, while its outbox holds something."""
+        wanted = (select.EPOLLIN if read else 0) | (select.EPOLLOUT if connection._outbox is not None else 0)
+        if wanted == connection._interest or connection.fd < 0:
+            return
+        if connection._interest < 0:
+            self._epoll.register(connection.fd, wanted)
+        else:
+            self._epoll.modify(connection.fd, wanted)
+        connection._interest = wanted
+
+    def forget(self, connection: Connection) -> None:
+        """Drop a connection whose descriptor is about to be closed (which takes it out of epoll)."""
+        self._connections.pop(connection.fd, None)
+        self._closing.pop(connection, None)
+        if connection._interest >= 0:
+            with contextlib.suppress(OSError):  # a descriptor closed under our feet is not in epoll any more
+                self._epoll.unregister(connection.fd)
+
+    def write_now(self, connection: Connection) -> None:
+        """Write what one connection has pending, before its turn."""
+        self._write((connection,))
+
+    # --- the tick ------------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.run_callback(self._runner.switch)
+
+    def _run(self) -> None:
+        hub = gevent.get_hub()
+        while True:
+            try:
+                self._tick()
+            except Exception:  # one fault must not end every socket of the worker
+                log.exception("reactor_failed")
+            if self._dirty or self._spreads:
+                gevent.sleep(0)
+                continue
+            self._scheduled = False
+            hub.switch()
+
+    def _tick(self) -> None:
+        self._receive()
+        self._spread()
+        while self._dirty:
+            batch, self._dirty = self._dirty, []
+            self._write_in_slices(batch)
+
+    def _receive(self) -> None:
+        """Let every socket that has something for us, or room for more, have its turn."""
+        connections = self._connections
+        for fd, event in self._epoll.poll(0, _MAX_EVENTS):
+            connection = connections.get(fd)
+            if connection is None:
+                continue
+            try:
+                if event & select.EPOLLOUT:
+                    connection._write_outbox()
+                if event & select.EPOLLIN:
+                    if connection.fd >= 0:
+                        connection._read()
+                elif event & _GONE:
+                    connection._lost()
+            except Exception:
+                log.exception("socket_failed")
+                connection.close(events.CLOSE_INTERNAL, "our mistake")
+
+    def _spread(self) -> None:
+        spreads, self._spreads = self._spreads, []
+        if len(spreads) > 1:
+            spreads.sort(key=len)
+        for spreadable in spreads:
+            spreadable.spread()
+
+    def _write_in_slices(self, batch: list[Connection]) -> None:
+        """Write a batch; what becomes due between two slices goes first, if it is the smaller part."""
+        until = time.monotonic() + SLICE_SECONDS
+        for start in range(0, len(batch), _SLICE_SOCKETS):
+            self._write(batch[start : start + _SLICE_SOCKETS] if len(batch) > _SLICE_SOCKETS else batch)
+            if time.monotonic() < until:
+                continue
+            gevent.sleep(0)
+            self._receive()
+            self._spread()
+            left = len(batch) - start - _SLICE_SOCKETS
+            if self._dirty and len(self._dirty) < left:
+                newer, self._dirty = self._dirty, []
+                self._write(newer)
+            until = time.monotonic() + SLICE_SECONDS
+
+    def _write(self, batch: tuple[Connection, ...] | list[Connection]) -> None:
+        """Write what each of these has pending, in one ``write`` where the kernel takes it."""
+        write = os.write
+        for connection in batch:
+            data = connection._pending
+            if data is None:  # written out of turn, or lost
+                continue
+            connection._pending = None
+            if type(data) is list:
+                if not self.coalesce:
+                    self._write_each(connection, data)
+                    continue
+                data = b"".join(data)
+            if connection._outbox is not None:
+                connection._queue(data)  # type: ignore[arg-type]  # mypy does not follow type()
+                continue
+            try:
+                sent = write(connection.fd, data)  # type: ignore[arg-type]
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                connection._lost()
+                continue
+            if sent != len(data):
+                connection._blocked(data, sent)  # type: ignore[arg-type]
+            elif connection.close_code is not None:
+                connection._close_sent()
+
+    def _write_each(self, connection: Connection, frames: list[bytes]) -> None:
+        for frame in frames[:-1]:
+            if connection._outbox is not None:
+                connection._queue(frame)
+                continue
+            try:
+                sent = os.write(connection.fd, frame)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                connection._lost()
+                return
+            if sent != len(frame):
+                connection._blocked(frame, sent)
+        connection._pending = frames[-1]
+        self._write((connection,))
+
+    # --- time ----------------------------------------------------------------------------------------------------------
+
+    def _sweep_loop(self) -> None:
+        due = time.monotonic() + 1.0
+        while True:
+            gevent.sleep(_SWEEP_SECONDS)
+            now = time.monotonic()
+            try:
+                for connection in [c for c in self._closing if c._deadline <= now]:
+                    connection._lost()
+                while now >= due:
+                    due += 1.0
+                    self._beat()
+            except Exception:
+                log.exception("reactor_failed")
+
+    def _beat(self) -> None:
+        """Ping those whose turn it is; cut those that have been silent since their last one."""
+        slot = self._slot
+        self._slot = (slot + 1) % len(self._slots)
+        alive = self._slots[slot] = [connection for connection in self._slots[slot] if connection.close_code is None]
+        ping = wire.ping_frame()
+        for connection in alive:
+            if connection._paused:
+                continue  # it is we who do not listen
+            if connection._heard:
+                connection._heard = False
+                connection.post(ping)
+            else:
+                connection.close(events.CLOSE_GOING_AWAY, "no answer to a ping")
