@@ -66,6 +66,8 @@ class Reactor:
     def __init__(self, *, heartbeat_seconds: int = 25, coalesce: bool = True) -> None:
         self.coalesce = coalesce
         self._epoll: select.epoll = _make_epoll()
+        self._always = os.eventfd(1)  # always readable: see _let_others
+        self._turn: Any = None
         self._connections: dict[int, Connection] = {}
         self._dirty: list[Connection] = []
         self._spreads: list[Spreadable] = []
@@ -90,6 +92,7 @@ class Reactor:
         self._greenlets = [self._runner, gevent.spawn(self._sweep_loop)]
         self._watcher = self._loop.io(self._epoll.fileno(), 1)
         self._watcher.start(self._wake)
+        self._turn = self._loop.io(self._always, 1)
 
     def stop(self) -> None:
         """End, and cut what is left. Safe to repeat."""
@@ -99,9 +102,15 @@ class Reactor:
             self._watcher = None
         gevent.killall(self._greenlets)
         self._greenlets = []
+        if self._turn is not None:
+            self._turn.close()
+            self._turn = None
         for connection in tuple(self._connections.values()):
             connection._lost()
-        self._epoll.close()
+        if self._always >= 0:
+            self._epoll.close()
+            os.close(self._always)
+            self._always = -1
 
     @property
     def size(self) -> int:
@@ -174,17 +183,23 @@ class Reactor:
             except Exception:  # one fault must not end every socket of the worker
                 log.exception("reactor_failed")
             if self._dirty or self._spreads:
-                gevent.sleep(0)
+                self._let_others()
                 continue
             self._scheduled = False
             hub.switch()
 
+    def _let_others(self) -> None:
+        """Give everybody else one turn, whoever waits for a socket included.
+
+        Not ``gevent.sleep(0)``: that comes back before gevent has looked at its sockets.
+        """
+        gevent.get_hub().wait(self._turn)
+
     def _tick(self) -> None:
         self._receive()
         self._spread()
-        while self._dirty:
-            batch, self._dirty = self._dirty, []
-            self._write_in_slices(batch)
+        batch, self._dirty = self._dirty, []
+        self._write_in_slices(batch)
 
     def _receive(self) -> None:
         """Let every socket that has something for us, or room for more, have its turn."""
@@ -205,24 +220,34 @@ class Reactor:
                 log.exception("socket_failed")
                 connection.close(events.CLOSE_INTERNAL, "our mistake")
 
-    def _spread(self) -> None:
-        spreads, self._spreads = self._spreads, []
+    def _spread(self, most: int | None = None) -> None:
+        """Post what was said in rooms, the smallest first; with ``most`` those of more members are left for the next tick."""
+        spreads = self._spreads
+        if not spreads:
+            return
+        self._spreads = []
         if len(spreads) > 1:
             spreads.sort(key=len)
-        for spreadable in spreads:
+        for number, spreadable in enumerate(spreads):
+            if most is not None and len(spreadable) > most:
+                self._spreads += spreads[number:]
+                return
             spreadable.spread()
 
     def _write_in_slices(self, batch: list[Connection]) -> None:
-        """Write a batch; what becomes due between two slices goes first, if it is the smaller part."""
+        """Write a batch; what becomes due between two slices goes first, if it is the smaller part.
+
+        A room as large as what is left waits for the end: then its messages leave together, not each to a part of the members.
+        """
         until = time.monotonic() + SLICE_SECONDS
         for start in range(0, len(batch), _SLICE_SOCKETS):
             self._write(batch[start : start + _SLICE_SOCKETS] if len(batch) > _SLICE_SOCKETS else batch)
-            if time.monotonic() < until:
-                continue
-            gevent.sleep(0)
-            self._receive()
-            self._spread()
             left = len(batch) - start - _SLICE_SOCKETS
+            if left <= 0 or time.monotonic() < until:
+                continue
+            self._let_others()
+            self._receive()
+            self._spread(left)
             if self._dirty and len(self._dirty) < left:
                 newer, self._dirty = self._dirty, []
                 self._write(newer)
