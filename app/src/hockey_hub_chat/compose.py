@@ -20,7 +20,8 @@ from hockey_hub_chat.realtime.source import HubSource
 from hockey_hub_chat.realtime.writer import Writer
 from hockey_hub_chat.services.context import AppContext
 from hockey_hub_chat.storage import conversations, messages, sessions
-from hockey_hub_chat.storage.engine import is_transient, make_engine, reading
+from hockey_hub_chat.storage.appender import Appender
+from hockey_hub_chat.storage.engine import connector, is_conflict, is_transient, make_engine, reading
 from hockey_hub_chat.storage.messages import NewMessage, StoredMessage
 from hockey_hub_chat.storage.tables import UTC
 
@@ -86,21 +87,25 @@ def stop(ctx: AppContext) -> None:
 
 
 def _writer(engine: sa.Engine, bus: Bus) -> Writer[NewMessage, StoredMessage]:
-    def append(batch: Sequence[NewMessage]) -> list[StoredMessage | ChatError]:
+    def append(batch: Sequence[NewMessage]) -> Sequence[StoredMessage | ChatError]:
+        if appender is not None:
+            return appender.append(batch)
         with engine.begin() as conn:
             return messages.append_batch(conn, batch)
+
+    def release() -> None:
+        if appender is not None:
+            appender.close()
+
+    connect = connector(engine)
+    appender = Appender(connect) if connect is not None else None
 
     def publish(stored: Sequence[StoredMessage]) -> None:
         bus.publish(
             [MessageStored(m.conversation_id, m.seq, m.sender_id, m.client_id, m.body, m.created_at) for m in stored]
         )
 
-    return Writer(append, is_transient=is_transient, is_conflict=_is_conflict, on_committed=publish)
-
-
-def _is_conflict(error: BaseException) -> bool:
-    """Whether two nodes stored the same retry at once."""
-    return isinstance(error, sa.exc.IntegrityError)
+    return Writer(append, is_transient=is_transient, is_conflict=is_conflict, on_committed=publish, release=release)
 
 
 def _hub_source(engine: sa.Engine) -> HubSource:

@@ -82,6 +82,7 @@ class Writer(Generic[N, S]):
         is_transient: whether an exception of ``append`` may pass by itself (connection lost, deadlock, fail-over).
         is_conflict: whether it is a uniqueness race with another node, which one repetition settles.
         on_committed: called after each commit with everything stored, repeats included; publishes. Must not wait.
+        release: lets go of what ``append`` holds; called when the writer has stopped.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class Writer(Generic[N, S]):
         is_transient: Callable[[Exception], bool],
         is_conflict: Callable[[Exception], bool],
         on_committed: Callable[[Sequence[S]], None],
+        release: Callable[[], None] = lambda: None,
         max_batch: int = MAX_BATCH,
         max_queue: int = MAX_QUEUE,
         patience: float = PATIENCE_SECONDS,
@@ -99,6 +101,7 @@ class Writer(Generic[N, S]):
         self._is_transient = is_transient
         self._is_conflict = is_conflict
         self._on_committed = on_committed
+        self._release = release
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._patience = patience
@@ -148,6 +151,7 @@ class Writer(Generic[N, S]):
         finished = bool(self._idle.wait(timeout))
         gevent.killall(self._greenlets)
         self._greenlets = []
+        self._release()
         for entry in (*self._batch, *self._queue):
             entry.answer(UnavailableError("The server is restarting; send again."))
         return finished

@@ -20,7 +20,6 @@ from uuid import UUID
 from hockey_hub_chat import metrics
 from hockey_hub_chat.errors import (
     ChatError,
-    ConflictError,
     NotAMemberError,
     RateLimitedError,
     TooLargeError,
@@ -179,13 +178,11 @@ def _charge(ctx: AppContext, user_id: int, conversation_id: int, client_id: UUID
             raise refused from None
 
         with reading(ctx.engine) as conn:
-            first = messages.find(conn, user_id, client_id)
+            (first,) = messages.find_retried(conn, [NewMessage(conversation_id, user_id, client_id, body)])
         if first is None:
             raise
-        if (first.conversation_id, first.body) != (conversation_id, body):
-            raise ConflictError(
-                "This client_id already names another message.", {"client_id": str(client_id)}
-            ) from None
+        if isinstance(first, ChatError):
+            raise first from None
         return first
     return None
 
