@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from hockey_hub_chat import tokens
 from hockey_hub_chat.config import Settings
 from hockey_hub_chat.errors import ChatError
-from hockey_hub_chat.events import CLOSE_RESTART
+from hockey_hub_chat.events import CLOSE_RESTART, message_json
 from hockey_hub_chat.realtime.bus import Bus, MemoryBus, MessageStored, OneWayBus, RedisBus
 from hockey_hub_chat.realtime.hub import Hub
 from hockey_hub_chat.realtime.limits import Limits, MemoryLimits, RedisLimits
@@ -96,6 +96,18 @@ def _writer(engine: sa.Engine, bus: Bus) -> Writer[NewMessage, StoredMessage]:
     def release() -> None:
         if appender is not None:
             appender.close()
+
+    connect = connector(engine)
+    appender = Appender(connect) if connect is not None else None
+
+    def publish(stored: Sequence[StoredMessage]) -> None:
+        # Fields by place: a name each would cost a lookup a message.
+        bus.publish(
+            [
+                MessageStored(conversation_id, seq, message_json(conversation_id, seq, sender_id, client_id, body, at))
+                for conversation_id, seq, sender_id, client_id, body, at, _ in stored
+            ]
+        )
 
     connect = connector(engine)
     appender = Appender(connect) if connect is not None else None

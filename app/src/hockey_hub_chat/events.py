@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
 PROTOCOL_VERSION = 1
@@ -236,6 +237,41 @@ ServerFrame = Annotated[
     Field(discriminator="type"),
 ]
 server_frame_adapter: TypeAdapter[Any] = TypeAdapter(ServerFrame)
+
+
+# --- the two frames of every message, without a model: at twenty thousand a second the models cost more than the rest -----------------
+
+
+def message_json(
+    conversation_id: int, seq: int, sender_id: int, client_id: UUID, body: str, created_at: datetime
+) -> bytes:
+    """Return a ``MessageSent`` as its JSON text."""
+    return orjson.dumps(
+        {
+            "type": "message",
+            "conversation_id": conversation_id,
+            "seq": seq,
+            "sender_id": sender_id,
+            "client_id": client_id,
+            "body": body,
+            "created_at": created_at,
+        },
+        option=orjson.OPT_UTC_Z,
+    )
+
+
+def ack_json(client_id: UUID, conversation_id: int, seq: int, created_at: datetime) -> bytes:
+    """Return an ``Ack`` as its JSON text."""
+    return orjson.dumps(
+        {
+            "type": "ack",
+            "client_id": client_id,
+            "conversation_id": conversation_id,
+            "seq": seq,
+            "created_at": created_at,
+        },
+        option=orjson.OPT_UTC_Z,
+    )
 
 
 def frames_schema() -> dict[str, Any]:

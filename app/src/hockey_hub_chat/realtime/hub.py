@@ -28,7 +28,7 @@ from hockey_hub_chat.realtime.connection import Connection
 from hockey_hub_chat.realtime.room import Room
 from hockey_hub_chat.realtime.source import Asker, HubSource, chunks, jitter
 from hockey_hub_chat.realtime.subscription import Subscription
-from hockey_hub_chat.realtime.wire import encode
+from hockey_hub_chat.realtime.wire import encode, text_frame
 from hockey_hub_chat.realtime.writer import Stored
 
 log = structlog.get_logger(__name__)
@@ -478,14 +478,16 @@ class Hub:
 
 def encode_message(message: Stored | bus_module.MessageStored) -> bytes:
     """Return the frame every socket of the conversation receives."""
-    return encode(
-        events.MessageSent(
-            conversation_id=message.conversation_id,
-            seq=message.seq,
-            sender_id=message.sender_id,
-            client_id=message.client_id,
-            body=message.body,
-            created_at=message.created_at,
+    if isinstance(message, bus_module.MessageStored):
+        return text_frame(message.payload)
+    return text_frame(
+        events.message_json(
+            message.conversation_id,
+            message.seq,
+            message.sender_id,
+            message.client_id,
+            message.body,
+            message.created_at,
         )
     )
 

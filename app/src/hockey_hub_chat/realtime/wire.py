@@ -33,6 +33,11 @@ def _frame(opcode: int, payload: bytes) -> bytes:
     return struct.pack("!BBQ", opcode, 127, size) + payload
 
 
+def text_frame(payload: bytes) -> bytes:
+    """Return the text frame that carries ``payload`` (UTF-8)."""
+    return _frame(_TEXT, payload)
+
+
 def encode(frame: JsonFrame) -> bytes:
     """Return the text frame that carries ``frame`` as JSON."""
     return _frame(_TEXT, frame.model_dump_json().encode())
