@@ -18,6 +18,7 @@ from hockey_hub_chat.realtime.limits import Limits, MemoryLimits, RedisLimits
 from hockey_hub_chat.realtime.redis_client import make_client
 from hockey_hub_chat.realtime.source import HubSource
 from hockey_hub_chat.realtime.writer import Writer
+from hockey_hub_chat.services.admission import MessageAdmission
 from hockey_hub_chat.services.context import AppContext
 from hockey_hub_chat.storage import conversations, messages, sessions
 from hockey_hub_chat.storage.appender import Appender
@@ -50,7 +51,7 @@ def build(settings: Settings, *, with_realtime: bool = True) -> AppContext:
         settings=settings,
         engine=engine,
         hub=Hub(_hub_source(engine), bus),
-        writer=_writer(engine, bus),
+        writer=_writer(settings, engine, bus, limits),
         bus=bus,
         limits=limits,
         keys=tokens.load_keys(settings),
@@ -83,10 +84,11 @@ def stop(ctx: AppContext) -> None:
     ctx.writer.stop(0)
     ctx.hub.stop()
     ctx.bus.close()
+    ctx.limits.close()
     ctx.engine.dispose()
 
 
-def _writer(engine: sa.Engine, bus: Bus) -> Writer[NewMessage, StoredMessage]:
+def _writer(settings: Settings, engine: sa.Engine, bus: Bus, limits: Limits) -> Writer[NewMessage, StoredMessage]:
     def append(batch: Sequence[NewMessage]) -> Sequence[StoredMessage | ChatError]:
         if appender is not None:
             return appender.append(batch)
@@ -96,9 +98,6 @@ def _writer(engine: sa.Engine, bus: Bus) -> Writer[NewMessage, StoredMessage]:
     def release() -> None:
         if appender is not None:
             appender.close()
-
-    connect = connector(engine)
-    appender = Appender(connect) if connect is not None else None
 
     def publish(stored: Sequence[StoredMessage]) -> None:
         # Fields by place: a name each would cost a lookup a message.
@@ -111,13 +110,14 @@ def _writer(engine: sa.Engine, bus: Bus) -> Writer[NewMessage, StoredMessage]:
 
     connect = connector(engine)
     appender = Appender(connect) if connect is not None else None
-
-    def publish(stored: Sequence[StoredMessage]) -> None:
-        bus.publish(
-            [MessageStored(m.conversation_id, m.seq, m.sender_id, m.client_id, m.body, m.created_at) for m in stored]
-        )
-
-    return Writer(append, is_transient=is_transient, is_conflict=is_conflict, on_committed=publish, release=release)
+    return Writer(
+        append,
+        is_transient=is_transient,
+        is_conflict=is_conflict,
+        on_committed=publish,
+        admission=MessageAdmission(limits, engine, settings.message_rate_limit),
+        release=release,
+    )
 
 
 def _hub_source(engine: sa.Engine) -> HubSource:
