@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from hockey_hub_chat import tokens
 from hockey_hub_chat.config import Settings
 from hockey_hub_chat.errors import ChatError
-from hockey_hub_chat.events import CLOSE_RESTART
+from hockey_hub_chat.events import CLOSE_RESTART, message_json
 from hockey_hub_chat.realtime.bus import Bus, MemoryBus, MessageStored, OneWayBus, RedisBus
 from hockey_hub_chat.realtime.hub import Hub
 from hockey_hub_chat.realtime.limits import Limits, MemoryLimits, RedisLimits
@@ -19,9 +19,11 @@ from hockey_hub_chat.realtime.reactor import Reactor
 from hockey_hub_chat.realtime.redis_client import make_client
 from hockey_hub_chat.realtime.source import Gatherer, HubSource
 from hockey_hub_chat.realtime.writer import Writer
+from hockey_hub_chat.services.admission import MessageAdmission
 from hockey_hub_chat.services.context import AppContext
 from hockey_hub_chat.storage import conversations, messages, sessions
-from hockey_hub_chat.storage.engine import is_transient, make_engine, reading
+from hockey_hub_chat.storage.appender import Appender
+from hockey_hub_chat.storage.engine import connector, is_conflict, is_transient, make_engine, reading
 from hockey_hub_chat.storage.messages import NewMessage, StoredMessage
 from hockey_hub_chat.storage.tables import UTC
 
@@ -52,7 +54,7 @@ def build(settings: Settings, *, with_realtime: bool = True) -> AppContext:
         engine=engine,
         reactor=reactor,
         hub=Hub(_hub_source(engine), bus, reactor),
-        writer=_writer(engine, bus),
+        writer=_writer(settings, engine, bus, limits),
         bus=bus,
         limits=limits,
         keys=tokens.load_keys(settings),
@@ -88,25 +90,40 @@ def stop(ctx: AppContext) -> None:
     ctx.hub.stop()
     ctx.reactor.stop()
     ctx.bus.close()
+    ctx.limits.close()
     ctx.engine.dispose()
 
 
-def _writer(engine: sa.Engine, bus: Bus) -> Writer[NewMessage, StoredMessage]:
-    def append(batch: Sequence[NewMessage]) -> list[StoredMessage | ChatError]:
+def _writer(settings: Settings, engine: sa.Engine, bus: Bus, limits: Limits) -> Writer[NewMessage, StoredMessage]:
+    def append(batch: Sequence[NewMessage]) -> Sequence[StoredMessage | ChatError]:
+        if appender is not None:
+            return appender.append(batch)
         with engine.begin() as conn:
             return messages.append_batch(conn, batch)
 
+    def release() -> None:
+        if appender is not None:
+            appender.close()
+
     def publish(stored: Sequence[StoredMessage]) -> None:
+        # Fields by place: a name each would cost a lookup a message.
         bus.publish(
-            [MessageStored(m.conversation_id, m.seq, m.sender_id, m.client_id, m.body, m.created_at) for m in stored]
+            [
+                MessageStored(conversation_id, seq, message_json(conversation_id, seq, sender_id, client_id, body, at))
+                for conversation_id, seq, sender_id, client_id, body, at, _ in stored
+            ]
         )
 
-    return Writer(append, is_transient=is_transient, is_conflict=_is_conflict, on_committed=publish)
-
-
-def _is_conflict(error: BaseException) -> bool:
-    """Whether two nodes stored the same retry at once."""
-    return isinstance(error, sa.exc.IntegrityError)
+    connect = connector(engine)
+    appender = Appender(connect) if connect is not None else None
+    return Writer(
+        append,
+        is_transient=is_transient,
+        is_conflict=is_conflict,
+        on_committed=publish,
+        admission=MessageAdmission(limits, engine, settings.message_rate_limit),
+        release=release,
+    )
 
 
 def sessions_of(engine: sa.Engine) -> Gatherer[UUID, sessions.Session]:

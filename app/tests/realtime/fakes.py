@@ -14,6 +14,7 @@ from uuid import UUID, uuid4
 import gevent
 
 from hockey_hub_chat.errors import UnavailableError
+from hockey_hub_chat.events import message_json
 from hockey_hub_chat.realtime.bus import BusEvent, MessageStored
 from hockey_hub_chat.realtime.reactor import Reactor
 from hockey_hub_chat.realtime.source import HubSource
@@ -125,7 +126,11 @@ class Row:
 
     def event(self) -> MessageStored:
         """What the bus would carry."""
-        return MessageStored(self.conversation_id, self.seq, self.sender_id, self.client_id, self.body, self.created_at)
+        return MessageStored(
+            self.conversation_id,
+            self.seq,
+            message_json(self.conversation_id, self.seq, self.sender_id, self.client_id, self.body, self.created_at),
+        )
 
 
 class FakeDatabase:

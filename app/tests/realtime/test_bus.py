@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import gevent
 import orjson
 import pytest
+from gevent.event import Event
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,16 +35,15 @@ from hockey_hub_chat.realtime.bus import (
     RedisBus,
     SessionEnded,
     TypingSeen,
+    _origin,
     decode_events,
     encode_events,
 )
 from hockey_hub_chat.realtime.redis_client import make_client
-from realtime.fakes import NOW
 
 IDS = st.integers(1, 2**53 - 1)
-TIMES = st.datetimes(timezones=st.just(NOW.tzinfo))
 EVENTS = st.one_of(
-    st.builds(MessageStored, IDS, IDS, IDS, st.uuids(), st.text(st.characters(exclude_categories=["Cs"])), TIMES),
+    st.builds(MessageStored, IDS, IDS, st.text(st.characters(exclude_categories=["Cs"])).map(str.encode)),
     st.builds(Poke, IDS, IDS),
     st.builds(ReadPositionMoved, IDS, IDS, IDS),
     st.builds(TypingSeen, IDS, IDS),
@@ -61,12 +62,95 @@ def test_a_kind_of_a_newer_release_is_skipped() -> None:
     assert decode_events(payload) == [Poke(1, 2)]
 
 
+def test_a_worker_of_the_previous_release_reads_what_concerns_it() -> None:
+    """It passes over kinds it does not know, reads fields by name, and asks the database for what it is poked about."""
+    messages = [MessageStored(1, seq, b"{}") for seq in (4, 5)]
+    payload = encode_events([*messages, MessageStored(2, 9, b"{}"), ReadPositionMoved(1, 2, 3)], _origin(uuid4()))
+    entries = orjson.loads(payload)
+    assert all(len(entry) == 2 and isinstance(entry[0], str) and isinstance(entry[1], dict) for entry in entries)
+    known = [(kind, fields) for kind, fields in entries if kind in ("poke", "read", "message")]
+    assert [(kind, fields["conversation_id"], fields["seq"]) for kind, fields in known] == [
+        ("poke", 1, 5),
+        ("poke", 2, 9),
+        ("read", 1, 3),
+    ]
+
+
+def test_messages_stay_in_their_place_among_the_others() -> None:
+    events: list[BusEvent] = [
+        MessageStored(1, 1, b"{}"),
+        MembershipChanged(1, 5, "left"),
+        MessageStored(1, 2, b"{}"),
+        Poke(1, 2),
+    ]
+    assert decode_events(encode_events(events, _origin(uuid4()))) == events
+
+
+class Publisher:
+    """Stands for the connection that publishes; keeps what it is given, and waits while ``gate`` is not set."""
+
+    def __init__(self) -> None:
+        self.payloads: list[bytes] = []
+        self.gate = Event()
+        self.gate.set()
+
+    def ask(self, *command: Any) -> int:
+        """Take a PUBLISH."""
+        self.gate.wait()
+        self.payloads.append(command[2])
+        return 1
+
+
+@pytest.fixture
+def publishing() -> Iterator[tuple[RedisBus, Publisher, list[BusEvent]]]:
+    """A bus whose publisher can be held up, and what its own hub heard."""
+    made = RedisBus(lambda: pytest.fail("nothing connects here"))
+    heard: list[BusEvent] = []
+    made._on_events = heard.extend
+    publisher = Publisher()
+    made._publisher = publisher  # type: ignore[assignment]
+    greenlet = gevent.spawn(made._publish_loop)
+    yield made, publisher, heard
+    greenlet.kill()
+
+
+def test_own_sockets_do_not_wait_for_redis(publishing: tuple[RedisBus, Publisher, list[BusEvent]]) -> None:
+    redis_bus, publisher, heard = publishing
+    publisher.gate.clear()
+    redis_bus.publish([MessageStored(1, 1, b"{}"), Poke(2, 2)])
+    assert heard == [MessageStored(1, 1, b"{}"), Poke(2, 2)] and publisher.payloads == []
+    redis_bus.publish([MembershipChanged(1, 5, "left")])  # waits half a second for a publish that does not come
+    assert heard[2:] == [MembershipChanged(1, 5, "left")]
+
+
+def test_what_is_published_meanwhile_goes_in_one(publishing: tuple[RedisBus, Publisher, list[BusEvent]]) -> None:
+    redis_bus, publisher, _ = publishing
+    publisher.gate.clear()
+    for seq in range(1, 21):
+        redis_bus.publish([MessageStored(1, seq, b"{}")])
+        if seq == 1:
+            gevent.sleep(0)
+    publisher.gate.set()
+    redis_bus.publish([SessionEnded(UUID(int=1))])  # returns when it is on its way
+    assert [len(decode_events(payload)) for payload in publisher.payloads] == [1, 20]
+
+
+def test_own_events_that_come_back_are_known_by_their_first_bytes(
+    publishing: tuple[RedisBus, Publisher, list[BusEvent]],
+) -> None:
+    redis_bus, publisher, _ = publishing
+    other = RedisBus(lambda: pytest.fail("nothing connects here"))
+    redis_bus.publish([SessionEnded(UUID(int=1))])
+    (payload,) = publisher.payloads
+    assert payload.startswith(redis_bus._origin) and not payload.startswith(other._origin)
+
+
 def test_what_cannot_be_published_is_remembered_in_its_smallest_form() -> None:
     redis_bus = RedisBus(lambda: pytest.fail("nothing connects here"))
     session = uuid4()
     redis_bus._merge(
         [
-            *(MessageStored(1, seq, 1, uuid4(), "x" * 1000, NOW) for seq in (1, 3, 2)),
+            *(MessageStored(1, seq, b"x" * 1000) for seq in (1, 3, 2)),
             *(ReadPositionMoved(1, 5, seq) for seq in (4, 9, 2)),
             MembershipChanged(1, 5, "joined"),
             MembershipChanged(1, 5, "left"),
@@ -172,7 +256,7 @@ def test_events_reach_every_worker_the_publisher_included(pair: tuple[BusProcess
     kinds = {"MessageStored", "MembershipChanged", "SessionEnded", "ReadPositionMoved", "TypingSeen"}
     for process in pair:
         wait_until(partial(has_kinds, process, kinds), 5, "every event")
-    assert other.of("MessageStored")[0]["body"] == "b1"
+    assert other.of("MessageStored")[0]["payload"] == '{"body":"b1"}'
     assert other.of("SessionEnded")[0]["session_id"] == str(session)
 
 
@@ -215,6 +299,19 @@ def test_kill9_of_redis_loses_nothing_but_typing(
         for hearing in pair:
             wait_until(partial(has_newest, hearing, 101 + number), 5, "the bus is back")
     assert len(one.of("MembershipChanged")) >= 1 and len(one.of("SessionEnded")) >= 1, "its own sockets were not told"
+
+
+def test_own_events_reach_own_sockets_once(pair: tuple[BusProcess, BusProcess]) -> None:
+    one, other = pair
+    for seq in range(1, 51):
+        one.say(f"message 1 {seq}")
+    one.say("read 1 5 50")
+    for process in pair:
+        wait_until(lambda process=process: process.of("ReadPositionMoved"), 5, "the last event")  # type: ignore[misc]
+        assert [event["seq"] for event in process.of("MessageStored")] == list(range(1, 51))
+    other.say("read 1 6 50")  # comes after whatever could still come back
+    wait_until(lambda: len(one.of("ReadPositionMoved")) == 2, 5, "the other's event")
+    assert len(one.of("MessageStored")) == 50 and not one.of("Poke")
 
 
 def has_kinds(process: BusProcess, kinds: set[str]) -> bool:

@@ -62,11 +62,11 @@ def test_a_token_given_back_can_be_taken_again(limits: Limits, request: pytest.F
     key = request.node.name
     assert take(limits, key) == 5
     for _ in range(2):
-        limits.give_back("test", key, limit=5)
+        limits.give_back("test", {key: 1}, limit=5)
         gevent.sleep(0.01)
     assert take(limits, key) == 2
     for _ in range(50):
-        limits.give_back("test", key, limit=5)
+        limits.give_back("test", {key: 1}, limit=5)
     gevent.sleep(0.05)
     assert take(limits, key) == 5, "giving back makes no bucket larger"
 
@@ -101,3 +101,45 @@ def test_buckets_in_process_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     for number in range(100):
         limits.hit("test", str(number), limit=5)
     assert len(limits._arrivals) == 10
+
+
+def test_many_take_at_once_what_each_would_have_got(limits: Limits, request: pytest.FixtureRequest) -> None:
+    few, many, nobody = (f"{request.node.name}-{who}" for who in ("few", "many", "nobody"))
+    assert limits.take("test", {few: 2, many: 7}, limit=5).keys() == {many}
+    short = limits.take("test", {few: 4, many: 1, nobody: 5}, limit=5)
+    assert {key: granted for key, (granted, _) in short.items()} == {few: 3, many: 0}
+    assert all(11_000 < wait_ms <= 12_000 for _, wait_ms in short.values())
+    limits.give_back("test", {few: 2, many: 1}, limit=5)
+    gevent.sleep(0.05)
+    assert (take(limits, few), take(limits, many), take(limits, nobody)) == (2, 1, 0)
+
+
+def test_a_full_bucket_is_all_of_it_whatever_its_size(limits: Limits, request: pytest.FixtureRequest) -> None:
+    for limit in (1, 3, 7, 31, 997):
+        key = f"{request.node.name}-{limit}"
+        assert limits.take("test", {key: limit}, limit=limit) == {}
+        assert limits.take("test", {key: 1}, limit=limit).keys() == {key}
+
+
+def test_a_redis_that_has_forgotten_the_script_is_told_it_again(redis_server: RedisServer) -> None:
+    client = make_client(Settings(redis_url=redis_server.url))
+    limits = RedisLimits(client)
+    with redis_server.ops() as ops:
+        for _ in range(2):
+            ops.script_flush()
+            assert limits.take("test", {"forgotten": 1}, limit=2) == {}
+        assert limits.take("test", {"forgotten": 1}, limit=2).keys() == {"forgotten"}, "it was not Redis that counted"
+    limits.close()
+    client.close()
+
+
+def test_without_redis_a_batch_is_counted_here(make_redis: Callable[[], RedisServer]) -> None:
+    server = make_redis()
+    client = make_client(Settings(redis_url=server.url), timeout=0.25)
+    limits = RedisLimits(client)
+    assert limits.take("test", {"k": 3}, limit=3) == {}
+    server.kill9()
+    assert limits.take("test", {"k": 2, "l": 1}, limit=3) == {}
+    assert limits.take("test", {"k": 2, "l": 1}, limit=3)["k"][0] == 1
+    limits.close()
+    client.close()

@@ -2,24 +2,26 @@
 
 Redis pub/sub forgets what nobody was connected to hear, so every event can be repeated, merged or lost without harm: messages
 carry their ``seq``, and what could not be published is remembered in its smallest form (a *poke*: this conversation has
-reached this seq) and published when Redis is back. ``MemoryBus`` is the same for a single process.
+reached this seq) and published when Redis is back. A worker's own events reach its own hub at once, without Redis, and are passed
+over when they come back. ``MemoryBus`` is the same for a single process.
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal, Protocol
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import gevent
 import orjson
 import redis
 import structlog
 from gevent.event import Event
+
+from hockey_hub_chat import metrics
+from hockey_hub_chat.realtime.redis_client import Line
 
 log = structlog.get_logger(__name__)
 
@@ -38,16 +40,17 @@ _FLUSH_SECONDS = 0.5
 _LIVENESS_SECONDS = 0.75
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every message, and that would double its price
 class MessageStored:
-    """A message is committed."""
+    """A message is committed.
+
+    Attributes:
+        payload: the JSON text of its ``events.MessageSent``, encoded once for every socket of every worker.
+    """
 
     conversation_id: int
     seq: int
-    sender_id: int
-    client_id: UUID
-    body: str
-    created_at: datetime
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +106,9 @@ class Bus(Protocol):
         """Begin to deliver. Neither callback may wait. ``on_missed``: events may have been missed; compare."""
 
     def publish(self, events: Sequence[BusEvent]) -> None:
-        """Send events; never fails. Returns at once, except with events that take something away (a membership, a
-        session): then when they are on their way, so that what the caller's answer permits cannot overtake them; after
-        half a second in any case."""
+        """Send events; never fails. This worker's own hub has them when it returns. Returns at once, except with events that
+        take something away (a membership, a session): then when they are on their way to the others, so that what the caller's
+        answer permits cannot overtake them; after half a second in any case."""
 
     @property
     def healthy(self) -> bool:
@@ -174,7 +177,7 @@ class OneWayBus:
 class RedisBus:
     """One channel, one subscription per worker, publishes batched by one greenlet.
 
-    While Redis is away this worker's own events still reach its own sockets at once; other workers' hubs ask the database.
+    While Redis is away this worker's own events still reach its own sockets; other workers' hubs ask the database.
 
     Args:
         connect: makes a client; called once for publishing and once for the subscription, whose reads may block.
@@ -184,6 +187,7 @@ class RedisBus:
     def __init__(self, connect: Callable[[], redis.Redis], *, channel: str = CHANNEL) -> None:
         self._connect = connect
         self._channel = channel
+        self._origin = _origin(uuid4())
         self._on_events: OnEvents = lambda events: None
         self._on_missed: Callable[[], None] = lambda: None
         self._queue: deque[BusEvent] = deque()
@@ -194,7 +198,8 @@ class RedisBus:
         self._subscribed = Event()
         self._publishing = True
         self._greenlets: list[gevent.Greenlet] = []
-        self._publisher: redis.Redis | None = None
+        self._clients: list[redis.Redis] = []
+        self._publisher: Line | None = None
         self._subscriber: redis.Redis | None = None
 
     def start(self, on_events: OnEvents, on_missed: Callable[[], None]) -> None:
@@ -203,8 +208,8 @@ class RedisBus:
             return
         self._on_events = on_events
         self._on_missed = on_missed
-        self._publisher = self._connect()
-        self._subscriber = self._connect()
+        self._clients = [self._connect(), self._connect()]
+        self._publisher, self._subscriber = Line(self._clients[0]), self._clients[1]
         self._greenlets = [gevent.spawn(self._publish_loop), gevent.spawn(self._subscribe_loop)]
 
     @property
@@ -220,8 +225,8 @@ class RedisBus:
         """See ``Bus``."""
         if not events:
             return
-        if not self._publishing:  # known to be away: our own sockets need not wait for the next attempt to fail
-            self._deliver(events)
+        self._deliver(events)
+        if not self._publishing:
             self._merge(events)
             self._wake.set()
             return
@@ -239,9 +244,10 @@ class RedisBus:
             self._flushed.wait(timeout)
         gevent.killall(self._greenlets)
         self._greenlets = []
-        for client in (self._publisher, self._subscriber):
-            if client is not None:
-                client.close()
+        if self._publisher is not None:
+            self._publisher.close()
+        for client in self._clients:
+            client.close()
         self._subscribed.clear()
 
     # --- publishing ----------------------------------------------------------------------------------------------
@@ -262,7 +268,6 @@ class RedisBus:
                     log.warning("bus_publish_failed", error=type(error).__name__)
                 if self._publishing:
                     self._publishing = False
-                    self._deliver([*batch, *self._queue])
                     self._merge(self._queue)
                     self._queue.clear()
                     self._on_missed()
@@ -285,7 +290,9 @@ class RedisBus:
     def _publish_now(self, batch: Sequence[BusEvent]) -> None:
         if self._publisher is None:
             raise RuntimeError("the bus was not started")
-        self._publisher.publish(self._channel, encode_events(batch))
+        self._publisher.ask("PUBLISH", self._channel, encode_events(batch, self._origin))
+        metrics.BUS_PUBLISHED.inc(len(batch))
+        metrics.BUS_BATCH_SIZE.observe(len(batch))
 
     def _merge(self, events: Iterable[BusEvent]) -> None:
         """Remember events in their smallest repeatable form."""
@@ -346,7 +353,7 @@ class RedisBus:
                     log.info("bus_subscribed")
                     self._subscribed.set()
                     self._on_missed()
-                elif message["type"] == "message":
+                elif message["type"] == "message" and not message["data"].startswith(self._origin):
                     self._deliver(decode_events(message["data"]))
 
     def _deliver(self, events: Sequence[BusEvent]) -> None:
@@ -358,8 +365,11 @@ class RedisBus:
 
 # --- the wire between workers ------------------------------------------------------------------------------------
 
+# A JSON list of ``[kind, {fields}]``. The first may name the worker it comes from: ``["origin", {"id": …}]``, so that this worker knows
+# its own by their first bytes. Messages that follow each other are one entry, ``["messages", {"of": [[conversation_id, seq, text], …]}]``;
+# a poke for each conversation goes with it, for workers of a release that has no such entry: they ask the database.
+
 _KINDS: dict[str, type[Any]] = {
-    "message": MessageStored,
     "poke": Poke,
     "read": ReadPositionMoved,
     "typing": TypingSeen,
@@ -369,30 +379,56 @@ _KINDS: dict[str, type[Any]] = {
 _NAMES = {cls: name for name, cls in _KINDS.items()}
 
 
-def encode_events(events: Sequence[BusEvent]) -> bytes:
-    """Return events as one JSON list of ``[kind, {fields}]``."""
-    return orjson.dumps([(_NAMES[type(event)], event) for event in events])
+def _origin(worker: UUID) -> bytes:
+    return orjson.dumps([("origin", {"id": worker})])[:-1]
+
+
+def encode_events(events: Sequence[BusEvent], origin: bytes = b"") -> bytes:
+    """Return events as one payload, in their order.
+
+    Args:
+        origin: how the payloads of this worker begin.
+    """
+    entries: list[tuple[str, object]] = []
+    run: list[tuple[int, int, str]] = []
+    for event in events:
+        if isinstance(event, MessageStored):
+            run.append((event.conversation_id, event.seq, event.payload.decode()))
+            continue
+        if run:
+            entries += _encode_messages(run)
+            run = []
+        entries.append((_NAMES[type(event)], event))
+    if run:
+        entries += _encode_messages(run)
+    payload = orjson.dumps(entries)
+    return origin + b"," + payload[1:] if origin else payload
+
+
+def _encode_messages(run: Sequence[tuple[int, int, str]]) -> list[tuple[str, object]]:
+    newest: dict[int, int] = {}
+    for conversation_id, seq, _ in run:
+        newest[conversation_id] = max(seq, newest.get(conversation_id, 0))
+    told = [
+        ("poke", {"conversation_id": conversation_id, "seq": seq, "told": True})
+        for conversation_id, seq in newest.items()
+    ]
+    return [("messages", {"of": run}), *told]
 
 
 def decode_events(payload: bytes) -> list[BusEvent]:
     """Return the events of one payload; kinds this release does not know are skipped (a newer worker beside us)."""
     decoded: list[BusEvent] = []
     for kind, fields in orjson.loads(payload):
-        cls = _KINDS.get(kind)
-        if cls is None:
+        if kind == "messages":
+            decoded += [
+                MessageStored(conversation_id, seq, text.encode()) for conversation_id, seq, text in fields["of"]
+            ]
+        elif kind == "session":
+            decoded.append(SessionEnded(UUID(fields["session_id"])))
+        elif (cls := _KINDS.get(kind)) is not None:
+            if "told" not in fields:  # else the messages themselves came with it
+                decoded.append(cls(**{name: fields[name] for name in cls.__slots__}))
+        elif kind != "origin":
             log.warning("bus_unknown_event", kind=kind)
-            continue
-        known = {name: fields[name] for name in cls.__slots__}
-        for name in ("client_id", "session_id"):
-            if name in known:
-                known[name] = UUID(known[name])
-        if "created_at" in known:
-            # datetime.fromisoformat reads orjson's own form, "+00:00", on every Python we support
-            known["created_at"] = datetime.fromisoformat(known["created_at"])
-        decoded.append(cls(**known))
     return decoded
-
-
-def connection_name() -> str:
-    """Return the name under which this worker's connections show in ``CLIENT LIST``."""
-    return f"hockey-hub-chat:{os.getpid()}"

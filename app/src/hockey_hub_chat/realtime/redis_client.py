@@ -1,7 +1,11 @@
-"""Makes Redis clients from the settings; the one place that knows Redis' address, account and TLS."""
+"""Makes Redis clients from the settings; the one place that knows Redis' address, account and TLS.
+
+``Line`` is one connection for one asker, without a pool between them.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import redis
@@ -9,7 +13,6 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from hockey_hub_chat.config import Settings
-from hockey_hub_chat.realtime.bus import connection_name
 
 #: Everything we ask of Redis takes microseconds; longer means it is not there.
 COMMAND_TIMEOUT_SECONDS = 0.75
@@ -44,3 +47,56 @@ def make_client(settings: Settings, *, timeout: float = COMMAND_TIMEOUT_SECONDS)
         if settings.redis_ca_cert is not None:
             options["ssl_ca_certs"] = str(settings.redis_ca_cert)
     return redis.Redis.from_url(url, **options)
+
+
+class Line:
+    """One connection, one command at a time; connects at its first command. For one greenlet.
+
+    A connection found closed, by a server that has restarted since, is opened anew once; so a command may be done twice.
+
+    Args:
+        client: where to connect to, and how; its pool is left alone.
+    """
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._connection: Any = None
+
+    def ask(self, *command: bytes | str | float) -> Any:
+        """Send one command and return its answer, as bytes, integers and lists of them.
+
+        Raises:
+            redis.ResponseError: Redis refused the command; the connection stays.
+            redis.RedisError: Redis is away, or did not answer in time.
+            OSError: the same.
+        """
+        is_used = self._connection is not None
+        try:
+            return self._ask(command)
+        except redis.ConnectionError:
+            if not is_used:
+                raise
+        return self._ask(command)
+
+    def close(self) -> None:
+        """Close the connection; the next command opens another."""
+        if self._connection is not None:
+            self._connection.disconnect()
+            self._connection = None
+
+    def _ask(self, command: tuple[bytes | str | float, ...]) -> Any:
+        if self._connection is None:
+            self._connection = self._client.connection_pool.make_connection()
+        try:
+            self._connection.send_command(*command, check_health=False)
+            return self._connection.read_response()
+        except redis.ResponseError:
+            raise
+        except BaseException:  # an answer may still be under way, and would be taken for the next one's
+            self.close()
+            raise
+
+
+def connection_name() -> str:
+    """Return the name under which this worker's connections show in ``CLIENT LIST``."""
+    return f"hockey-hub-chat:{os.getpid()}"

@@ -51,10 +51,10 @@ def encode(frame: JsonFrame) -> bytes:
 
 def encode_message(message: Stored | MessageStored) -> bytes:
     """Return the frame every socket of the conversation receives."""
+    if isinstance(message, MessageStored):
+        return text_frame(message.payload)
     return text_frame(
-        message.payload
-        if hasattr(message, "payload")
-        else events.message_json(
+        events.message_json(
             message.conversation_id,
             message.seq,
             message.sender_id,

@@ -217,7 +217,13 @@ def remove_member(conn: sa.Connection, conversation_id: int, user_id: int) -> bo
 
 def delete(conn: sa.Connection, conversation_ids: Iterable[int]) -> None:
     """Remove conversations with all they hold (probes only; people's are kept)."""
-    conn.execute(sa.delete(conversations).where(conversations.c.id.in_(list(conversation_ids))))
+    ids = sorted(set(conversation_ids))
+    # Locked first: a send under way is waited for, and the next one finds no conversation.
+    conn.execute(
+        sa.select(conversations.c.id).where(conversations.c.id.in_(ids)).order_by(conversations.c.id).with_for_update()
+    )
+    conn.execute(sa.delete(messages).where(messages.c.conversation_id.in_(ids)))
+    conn.execute(sa.delete(conversations).where(conversations.c.id.in_(ids)))
 
 
 def _membership(conversation_id: int, user_id: int) -> sa.Select[tuple[int]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,7 +29,7 @@ LOCK_TIMEOUT_MS = 10_000
 SQLITE_WAIT_S = 10.0
 SQLITE_RETRY_S = 0.003
 
-#: SQLSTATEs that mean "this is not the primary any more": the connection is useless although it still answers.
+#: SQLSTATEs that mean "this is not the primary any more".
 _NOT_PRIMARY = frozenset({"25006", "57P01", "57P02", "57P03"})
 
 
@@ -68,14 +68,31 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
+def connector(engine: sa.Engine) -> Callable[[], psycopg.Connection[Any]] | None:
+    """Return what opens a connection of one's own beside the pool, with the engine's parameters; None for SQLite."""
+    connect: Callable[[], psycopg.Connection[Any]] | None = engine.get_execution_options().get("hhc_connect")
+    return connect
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether the same transaction may succeed later: connection lost, failover, deadlock, lock or pool timeout."""
+    if isinstance(error, psycopg.Error):
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or is_demotion(error)
     if isinstance(error, UnavailableError | sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.TimeoutError):
         return True
     if isinstance(error, sa.exc.DBAPIError):
-        state = getattr(error.orig, "sqlstate", None)
-        return error.connection_invalidated or state in _NOT_PRIMARY
+        return error.connection_invalidated or is_demotion(error.orig)
     return False
+
+
+def is_demotion(error: BaseException | None) -> bool:
+    """Whether the server says it is not the primary any more: the connection is useless although it still answers."""
+    return getattr(error, "sqlstate", None) in _NOT_PRIMARY
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether two nodes stored the same at this moment: doing it again finds the other's."""
+    return isinstance(error, sa.exc.IntegrityError | psycopg.IntegrityError)
 
 
 @contextmanager
@@ -88,7 +105,8 @@ def _translating() -> Iterator[None]:
         raise UnavailableError("The database is away for the moment.") from error
 
 
-def _make_postgresql(settings: Settings) -> sa.Engine:
+def _connector(settings: Settings) -> Callable[[], psycopg.Connection[Any]]:
+    """Return what opens a connection to PostgreSQL, for the pool and beside it."""
     try:
         given = conninfo_to_dict(settings.database_url)
     except psycopg.ProgrammingError as error:
@@ -118,9 +136,15 @@ def _make_postgresql(settings: Settings) -> sa.Engine:
     def connect() -> psycopg.Connection[Any]:
         return psycopg.connect(**parameters)
 
+    return connect
+
+
+def _make_postgresql(settings: Settings) -> sa.Engine:
+    connect = _connector(settings)
     engine = sa.create_engine(
         "postgresql+psycopg://",
         creator=connect,
+        execution_options={"hhc_connect": connect},
         hide_parameters=True,  # what people write stays out of error messages and logs
         pool_size=settings.database_pool_size,
         max_overflow=0,
@@ -132,7 +156,7 @@ def _make_postgresql(settings: Settings) -> sa.Engine:
 
     @event.listens_for(engine, "handle_error")
     def _leave_a_demoted_primary(context: sa.engine.ExceptionContext) -> None:
-        if getattr(context.original_exception, "sqlstate", None) in _NOT_PRIMARY:
+        if is_demotion(context.original_exception):
             context.is_disconnect = True
 
     return engine

@@ -1,11 +1,14 @@
-"""The write path and the history of messages. The only place that assigns ``seq``."""
+"""Messages in the database: what one is, how a batch is stored, the history.
+
+``append_batch`` is the write path on SQLite and the plain statement of its rules; ``appender`` is the same for PostgreSQL in one
+round trip. Nothing else assigns ``seq``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -18,8 +21,7 @@ from hockey_hub_chat.storage.tables import UTC, UtcDateTime, conversation_partic
 MAX_PAGE = 200
 
 
-@dataclass(frozen=True, slots=True)
-class NewMessage:
+class NewMessage(NamedTuple):
     """A message that wants to be stored."""
 
     conversation_id: int
@@ -28,8 +30,7 @@ class NewMessage:
     body: str
 
 
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
+class StoredMessage(NamedTuple):
     """A stored message; ``is_new`` is False when it answers a retry."""
 
     conversation_id: int
@@ -67,7 +68,7 @@ def append_batch(conn: sa.Connection, batch: Sequence[NewMessage]) -> list[Store
             back and do the whole batch again.
     """
     last_seqs = _lock_conversations(conn, {new.conversation_id for new in batch})
-    first_results = _find_retried(conn, batch)
+    first_results = _find_stored(conn, batch)
     members, now = _find_members(conn, batch)
     results: list[StoredMessage | ChatError] = []
     inserts: list[dict[str, Any]] = []
@@ -75,17 +76,12 @@ def append_batch(conn: sa.Connection, batch: Sequence[NewMessage]) -> list[Store
     for new in batch:
         key = (new.sender_id, new.client_id)
         first = first_results.get(key)
-        if first is not None:
-            results.append(_answer_retry(new, first))
+        if not is_storable(new.body):
+            results.append(not_storable())
+        elif first is not None:
+            results.append(answer_retry(new, first))
         elif new.conversation_id not in last_seqs or (new.conversation_id, new.sender_id) not in members:
-            results.append(NotAMemberError("You are not a member of this conversation."))
-        elif not is_storable(new.body):
-            results.append(
-                ValidationError(
-                    "The text holds characters that cannot be stored.",
-                    {"fields": {"body": "holds characters that cannot be stored"}},
-                )
-            )
+            results.append(not_a_member())
         else:
             last_seqs[new.conversation_id] = seq = last_seqs[new.conversation_id] + 1
             stored = StoredMessage(new.conversation_id, seq, new.sender_id, new.client_id, new.body, now)
@@ -140,22 +136,41 @@ def last_seqs(conn: sa.Connection, conversation_ids: Iterable[int]) -> dict[int,
     return {row.id: row.last_seq for row in conn.execute(query)}
 
 
-def find(conn: sa.Connection, sender_id: int, client_id: UUID) -> StoredMessage | None:
-    """Return what a sender's ``client_id`` was stored as, with ``is_new=False``; None when it was not."""
-    query = sa.select(*_COLUMNS).where(messages.c.sender_id == sender_id, messages.c.client_id == client_id)
-    row = conn.execute(query).one_or_none()
-    return StoredMessage(*row, is_new=False) if row is not None else None
+def find_retried(conn: sa.Connection, batch: Sequence[NewMessage]) -> list[StoredMessage | ChatError | None]:
+    """Return for each message what it was stored as, with ``is_new=False``; None when it was not; ConflictError when its
+    ``client_id`` names another."""
+    stored = _find_stored(conn, batch)
+    firsts = [stored.get((new.sender_id, new.client_id)) for new in batch]
+    return [first and answer_retry(new, first) for new, first in zip(batch, firsts, strict=True)]
 
 
 def is_storable(text: str) -> bool:
     """Whether PostgreSQL can hold the text: no NUL, no lone surrogate."""
     if "\x00" in text:
         return False
+    if text.isascii():  # known to the string: nothing is looked through
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:
         return False
     return True
+
+
+def conflict(new: NewMessage) -> ConflictError:
+    """Return the error for a ``client_id`` that is another message's."""
+    return ConflictError("This client_id already names another message.", {"client_id": str(new.client_id)})
+
+
+def not_a_member() -> NotAMemberError:
+    """Return the error for a conversation that does not exist for the sender."""
+    return NotAMemberError("You are not a member of this conversation.")
+
+
+def not_storable() -> ValidationError:
+    """Return the error for text that PostgreSQL cannot hold."""
+    problem = "holds characters that cannot be stored"
+    return ValidationError("The message holds characters that cannot be stored.", {"fields": {"body": problem}})
 
 
 def _lock_conversations(conn: sa.Connection, ids: set[int]) -> dict[int, int]:
@@ -169,7 +184,7 @@ def _lock_conversations(conn: sa.Connection, ids: set[int]) -> dict[int, int]:
     return {row.id: row.last_seq for row in conn.execute(query)}
 
 
-def _find_retried(conn: sa.Connection, batch: Sequence[NewMessage]) -> dict[tuple[int, UUID], StoredMessage]:
+def _find_stored(conn: sa.Connection, batch: Sequence[NewMessage]) -> dict[tuple[int, UUID], StoredMessage]:
     keys = sorted({(new.sender_id, new.client_id) for new in batch})
     query = sa.select(*_COLUMNS)
     if conn.dialect.name == "postgresql":
@@ -212,7 +227,8 @@ def _find_members(conn: sa.Connection, batch: Sequence[NewMessage]) -> tuple[set
     return {(row.conversation_id, row.user_id) for row in rows}, max(row.now for row in rows)
 
 
-def _answer_retry(new: NewMessage, first: StoredMessage) -> StoredMessage | ChatError:
+def answer_retry(new: NewMessage, first: StoredMessage) -> StoredMessage | ChatError:
+    """Return the first result as the answer to a retry, or ConflictError when it is another message."""
     if (new.conversation_id, new.body) != (first.conversation_id, first.body):
-        return ConflictError("This client_id already names another message.", {"client_id": str(new.client_id)})
-    return replace(first, is_new=False)
+        return conflict(new)
+    return first._replace(is_new=False)

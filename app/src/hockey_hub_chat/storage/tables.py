@@ -106,9 +106,10 @@ conversation_participants = sa.Table(
 messages = sa.Table(
     "messages",
     metadata,
-    sa.Column("conversation_id", sa.ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True),
+    # No foreign keys: a membership is checked under the conversation's lock (docs/decisions/0010-write-path.md)
+    sa.Column("conversation_id", BigId, primary_key=True, autoincrement=False),
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
-    sa.Column("sender_id", sa.ForeignKey("users.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("sender_id", BigId, nullable=False),
     sa.Column("client_id", sa.Uuid, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False, server_default=sa.func.now()),

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from hockey_hub_chat.storage.tables import UTC, users
+from hockey_hub_chat.storage.tables import UTC, messages, users
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,9 @@ def probe_ids(conn: sa.Connection) -> list[int]:
 
 def delete(conn: sa.Connection, ids: Iterable[int]) -> None:
     """Remove accounts with their sessions and messages (probes only; people's are disabled)."""
-    conn.execute(sa.delete(users).where(users.c.id.in_(list(ids))))
+    gone = list(ids)
+    conn.execute(sa.delete(messages).where(messages.c.sender_id.in_(gone)))
+    conn.execute(sa.delete(users).where(users.c.id.in_(gone)))
 
 
 _COLUMNS = (

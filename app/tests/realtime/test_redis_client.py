@@ -1,0 +1,80 @@
+"""The line to Redis: what it does when the server restarts, is slow or refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import gevent
+import pytest
+import redis
+
+from harness.redis_server import RedisServer
+from hockey_hub_chat.config import Settings
+from hockey_hub_chat.realtime.redis_client import Line, make_client
+
+
+@pytest.fixture
+def server(make_redis: Callable[[], RedisServer]) -> RedisServer:
+    """A Redis to be restarted."""
+    return make_redis()
+
+
+@pytest.fixture
+def line(server: RedisServer) -> Iterator[Line]:
+    """A line to it."""
+    client = make_client(Settings(redis_url=server.url), timeout=0.25)
+    made = Line(client)
+    yield made
+    made.close()
+    client.close()
+
+
+def test_a_command_has_its_answer(line: Line) -> None:
+    assert line.ask("SET", "hhc:x", b"1") == b"OK"
+    assert line.ask("INCR", "hhc:x") == 2
+    assert line.ask("MGET", "hhc:x", "hhc:y") == [b"2", None]
+
+
+def test_a_refused_command_costs_no_connection(line: Line) -> None:
+    mine = line.ask("CLIENT", "ID")
+    with pytest.raises(redis.ResponseError):
+        line.ask("EVALSHA", "0" * 40, 0)
+    assert line.ask("CLIENT", "ID") == mine
+
+
+def test_a_restarted_server_is_not_noticed(server: RedisServer, line: Line) -> None:
+    assert line.ask("PING") == b"PONG"
+    server.kill9()
+    server.start()
+    assert line.ask("PING") == b"PONG"
+
+
+def test_a_server_that_is_away_is_said(server: RedisServer, line: Line) -> None:
+    assert line.ask("PING") == b"PONG"
+    server.kill9()
+    for _ in range(2):
+        with pytest.raises(redis.RedisError):
+            line.ask("PING")
+    server.start()
+    assert line.ask("PING") == b"PONG"
+
+
+def test_an_answer_nobody_waited_for_is_not_the_next_ones(server: RedisServer, line: Line) -> None:
+    assert line.ask("PING") == b"PONG"
+    with server.ops() as ops:
+        ops.client_pause(600)
+        with pytest.raises(redis.RedisError):
+            line.ask("ECHO", "late")
+        ops.client_unpause()
+    assert line.ask("ECHO", "prompt") == b"prompt"
+
+
+def test_nor_one_whose_wait_was_broken_off(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_off() -> None:
+        raise gevent.Timeout
+
+    assert line.ask("PING") == b"PONG"
+    monkeypatch.setattr(line._connection, "read_response", break_off)
+    with pytest.raises(gevent.Timeout):
+        line.ask("ECHO", "late")
+    assert line.ask("ECHO", "prompt") == b"prompt"
