@@ -150,13 +150,10 @@ class Parser:
         if pending.left:
             turn = len(piece) % 4
             pending.key = pending.key[turn:] + pending.key[:turn]
+        elif pending.message == _CONTINUATION or (pending.fin and pending.opcode < CLOSE):
+            self._pending = None  # neither a frame nor a message is open
         else:
-            if pending.fin and pending.opcode < CLOSE:
-                pending.message = _CONTINUATION
-                pending.announced = 0
             pending.opcode = _NO_FRAME
-            if pending.message == _CONTINUATION:
-                self._pending = None
         return position + len(piece)
 
     def _read_header(self, pending: _Pending, data: bytes, position: int, received: list[tuple[int, bytes]]) -> int:
@@ -254,14 +251,13 @@ def _take_text(pending: _Pending, piece: bytes, received: list[tuple[int, bytes]
         pending.character = fresh[used:]
     if last:
         received.append((TEXT, bytes(pending.text)))
-        pending.text = bytearray()
 
 
 def _check_close(payload: bytes) -> None:
     """Refuse the payload of a close frame that RFC 6455 §5.5.1 and §7.4 do not allow."""
     if not payload:
         return
-    code = int.from_bytes(payload[:2], "big")
-    if len(payload) == 1 or not (code in _REGISTERED_CLOSE_CODES or code in _FREE_CLOSE_CODES):
-        raise _BrokenRuleError(events.CLOSE_PROTOCOL_ERROR, "not a close code")
+    code = int.from_bytes(payload[:2], "big")  # a lone byte is below every code
+    if code not in _REGISTERED_CLOSE_CODES and code not in _FREE_CLOSE_CODES:
+        raise _BrokenRuleError(events.CLOSE_PROTOCOL_ERROR, "not a close code that may be sent")
     payload[2:].decode()
