@@ -99,7 +99,7 @@ def assert_same(data: st.DataObject, stream: bytes) -> Outcome:
     return ours
 
 
-CAMPAIGN = settings(max_examples=500, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+CAMPAIGN = settings(max_examples=300, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 @CAMPAIGN

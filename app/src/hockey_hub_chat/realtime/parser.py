@@ -5,7 +5,7 @@ answered to a ping, a close or a broken rule is its caller's business. No extens
 is ever right.
 
 Why not a library: one core is to take 20,000 messages a second and keep 10,000 idle sockets. wsproto spends about 30 µs
-on a frame and kilobytes on a connection. Here a whole frame takes one short straight path (``receive``), and a parser in
+on a frame and 1.7 KB on a connection. Here a whole frame takes one short straight path (``receive``), and a parser in
 which nothing is pending is four references and no buffer. wsproto stays as what the tests compare with.
 """
 
@@ -27,9 +27,9 @@ _WHOLE_TEXT = _FIN | TEXT
 _SHORTEST_FRAME_BYTES = 6
 
 #: RFC 6455 §5.2: two bytes, a length of eight, a masking key.
-MAX_HEADER_BYTES = 14
+_MAX_HEADER_BYTES = 14
 #: RFC 6455 §5.5.
-MAX_CONTROL_BYTES = 125
+_MAX_CONTROL_BYTES = 125
 
 #: Below 3000 a code is right only when the IANA registry of close codes has it (RFC 6455 §7.4) and it may be sent:
 #: 1004 has no meaning; 1005, 1006 and 1015 are said of a connection, never on it.
@@ -67,7 +67,7 @@ class _Pending:
 class Parser:
     """The receiving half of one connection, after the handshake.
 
-    Holds at most ``max_message_bytes``, a header and a control frame, whatever comes.
+    Holds at most ``max_message_bytes`` (in a buffer that grows by eighths), a header and a control frame, whatever comes.
 
     Args:
         max_message_bytes: of one message, its fragments added up; judged by what headers announce.
@@ -150,13 +150,10 @@ class Parser:
         if pending.left:
             turn = len(piece) % 4
             pending.key = pending.key[turn:] + pending.key[:turn]
+        elif pending.message == _CONTINUATION or (pending.fin and pending.opcode < CLOSE):
+            self._pending = None  # neither a frame nor a message is open
         else:
-            if pending.fin and pending.opcode < CLOSE:
-                pending.message = _CONTINUATION
-                pending.announced = 0
             pending.opcode = _NO_FRAME
-            if pending.message == _CONTINUATION:
-                self._pending = None
         return position + len(piece)
 
     def _read_header(self, pending: _Pending, data: bytes, position: int, received: list[tuple[int, bytes]]) -> int:
@@ -166,7 +163,7 @@ class Parser:
         Two verdicts on one header are possible; the order is wsproto's.
         """
         before = len(pending.header)
-        header = pending.header + data[position : position + MAX_HEADER_BYTES - before]
+        header = pending.header + data[position : position + _MAX_HEADER_BYTES - before]
         if len(header) < 2:
             pending.header = header
             return len(data)
@@ -177,7 +174,7 @@ class Parser:
         length = header[1] & 0x7F
         if opcode >= CLOSE and not fin:
             raise _BrokenRuleError(events.CLOSE_PROTOCOL_ERROR, "fragmented control frame")
-        if opcode >= CLOSE and length > MAX_CONTROL_BYTES:
+        if opcode >= CLOSE and length > _MAX_CONTROL_BYTES:
             raise _BrokenRuleError(events.CLOSE_PROTOCOL_ERROR, "control frame too long")
         key_at = {126: 4, 127: 10}.get(length, 2)
         if len(header) < key_at:
@@ -254,14 +251,13 @@ def _take_text(pending: _Pending, piece: bytes, received: list[tuple[int, bytes]
         pending.character = fresh[used:]
     if last:
         received.append((TEXT, bytes(pending.text)))
-        pending.text = bytearray()
 
 
 def _check_close(payload: bytes) -> None:
     """Refuse the payload of a close frame that RFC 6455 §5.5.1 and §7.4 do not allow."""
     if not payload:
         return
-    code = int.from_bytes(payload[:2], "big")
-    if len(payload) == 1 or not (code in _REGISTERED_CLOSE_CODES or code in _FREE_CLOSE_CODES):
-        raise _BrokenRuleError(events.CLOSE_PROTOCOL_ERROR, "not a close code")
+    code = int.from_bytes(payload[:2], "big")  # a lone byte is below every code
+    if code not in _REGISTERED_CLOSE_CODES and code not in _FREE_CLOSE_CODES:
+        raise _BrokenRuleError(events.CLOSE_PROTOCOL_ERROR, "not a close code that may be sent")
     payload[2:].decode()
