@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import struct
+import time
 import uuid
 from pathlib import Path
 
@@ -144,3 +147,45 @@ def test_a_vanished_client_leaves_nothing_behind(room: Room) -> None:
         key = str(uuid.uuid4())
         ws.send_json(type="send", client_id=key, conversation_id=room.id, body="after them")
         assert ws.expect("ack")["seq"] == 1
+
+
+def _handshakes(room: Room) -> float:
+    text = room.server.metrics_api().get("/metrics").expect(200).body.decode()
+    counted = re.findall(
+        r'^http_requests_total\{method="GET",route="/ws",status="101"\} ([0-9.]+)$', text, re.MULTILINE
+    )
+    return sum(map(float, counted))
+
+
+def test_every_way_through_the_handshake_leads_to_the_same_conversation(room: Room) -> None:
+    """A browser's cookie goes the quick way; a program's token, and a request in pieces, through gunicorn and Flask."""
+    api = room.login()
+    before = _handshakes(room)
+    ways: list[dict[str, object]] = [{}, {"bearer": True}, {"pieces": 3}, {"origin": None}]
+    sockets = [RawSocket(room.server, api, **way) for way in ways]  # type: ignore[arg-type]
+    for ws in sockets:
+        assert ws.status == 101
+        ws.resume()
+    for number, ws in enumerate(sockets):
+        key = str(uuid.uuid4())
+        ws.send_json(type="send", client_id=key, conversation_id=room.id, body=f"by way {number}")
+        assert ws.answer_to(key)["seq"] == number + 1
+    for ws in sockets:
+        while sum(frame["type"] == "message" for frame in ws.frames) < len(sockets):
+            ws.receive()
+        assert [f["body"] for f in ws.frames if f["type"] == "message"] == [f"by way {n}" for n in range(len(ways))]
+    assert _handshakes(room) == before + len(ways)
+    for ws in sockets:
+        ws.sock.close()
+
+
+def test_a_handshake_that_says_nothing_for_a_while_is_still_served(room: Room) -> None:
+    with RawSocket(room.server, room.login(), pieces=2) as ws:
+        ws.resume()
+    silent = socket.create_connection(("127.0.0.1", room.server.port), timeout=10)
+    try:
+        time.sleep(2.5)  # longer than the quick way waits
+        silent.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert silent.recv(100).startswith(b"HTTP/1.1 200")
+    finally:
+        silent.close()

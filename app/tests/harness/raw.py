@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +50,17 @@ def on_both_workers(server: ChatServer, api: Api, each: int) -> list[RawSocket]:
 class RawSocket:
     """A TCP connection upgraded by hand."""
 
-    def __init__(self, server: Site, api: Api | None, *, origin: str | None = "own", timeout: float = 10) -> None:
+    def __init__(
+        self,
+        server: Site,
+        api: Api | None,
+        *,
+        origin: str | None = "own",
+        timeout: float = 10,
+        bearer: bool = False,
+        pieces: int = 1,
+    ) -> None:
+        """``bearer``: send the token as a program does. ``pieces``: in how many segments the handshake goes."""
         self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=timeout)
         self.closed_with: int | None = None
         self.frames: list[dict[str, Any]] = []
@@ -64,8 +75,14 @@ class RawSocket:
         if origin is not None:
             lines.append(f"Origin: {server.origin if origin == 'own' else origin}")
         if api is not None and "hhc_access" in api.cookies:
-            lines.append(f"Cookie: hhc_access={api.cookies['hhc_access']}")
-        self.sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+            token = api.cookies["hhc_access"]
+            lines.append(f"Authorization: Bearer {token}" if bearer else f"Cookie: hhc_access={token}")
+        head = ("\r\n".join(lines) + "\r\n\r\n").encode()
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in range(pieces):
+            self.sock.sendall(head[len(head) * piece // pieces : len(head) * (piece + 1) // pieces])
+            if pieces > 1:
+                time.sleep(0.01)  # a segment each
         self._buffer = b""
         self.status = self._read_head()
 

@@ -148,11 +148,13 @@ def _allow_cross_origin(ctx: AppContext, response: Response) -> None:
 
 
 def _account(ctx: AppContext, response: Response) -> None:
-    """Count and log one request. A socket's is its whole life: ``socket`` logs that itself."""
+    """Count and log one request. Of sockets there are too many to log each."""
     rule = request.url_rule.rule if request.url_rule is not None else "unmatched"
     method = request.method if request.method in _METHODS else "OTHER"  # never what anybody can make up
-    metrics.HTTP_REQUESTS.labels(method=method, route=rule, status=str(response.status_code)).inc()
-    if rule == "/ws":
+    is_socket = rule == "/ws" and response.status_code == 200  # what stands for the answer flask-sock gave itself
+    status = "101" if is_socket else str(response.status_code)
+    metrics.HTTP_REQUESTS.labels(method=method, route=rule, status=status).inc()
+    if is_socket:
         return
     who = g.get("principal")
     write = log.debug if request.path in _QUIET or rule.startswith("/static/") else log.info
