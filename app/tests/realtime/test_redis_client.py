@@ -1,8 +1,9 @@
-"""The line to Redis: what it does when the server restarts, is slow or refuses."""
+"""The connections to Redis: what they do when the server restarts, is slow or refuses."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import gevent
 import pytest
@@ -10,7 +11,7 @@ import redis
 
 from harness.redis_server import RedisServer
 from hockey_hub_chat.config import Settings
-from hockey_hub_chat.realtime.redis_client import Line, make_client
+from hockey_hub_chat.realtime.redis_client import Line, Subscription, make_client
 
 
 @pytest.fixture
@@ -78,3 +79,21 @@ def test_nor_one_whose_wait_was_broken_off(line: Line, monkeypatch: pytest.Monke
     with pytest.raises(gevent.Timeout):
         line.ask("ECHO", "late")
     assert line.ask("ECHO", "prompt") == b"prompt"
+
+
+def test_a_subscription_hears_its_channel_and_knows_silence_from_death(server: RedisServer, line: Line) -> None:
+    client = make_client(Settings(redis_url=server.url))
+    with closing(Subscription(client, "hhc:news")) as subscription:
+        assert subscription.receive(5) == (b"subscribe", 1)
+        line.ask("PUBLISH", "hhc:other", "not this")
+        line.ask("PUBLISH", "hhc:news", "one")
+        line.ask("PUBLISH", "hhc:news", "x" * 1_000_000)
+        assert subscription.receive(5) == (b"message", b"one")
+        assert subscription.receive(5) == (b"message", b"x" * 1_000_000)
+        assert subscription.receive(0.01) is None
+        subscription.ping()
+        assert subscription.receive(5) == (b"pong", b"")
+        server.kill9()
+        with pytest.raises(redis.RedisError):
+            subscription.receive(5)
+    client.close()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from uuid import uuid4
 
+import pytest
 import sqlalchemy as sa
+from alembic import command
 from sqlalchemy import Engine
 
 from harness.postgres import Postgres
 from hockey_hub_chat.config import Settings
-from hockey_hub_chat.storage import migrate
+from hockey_hub_chat.storage import conversations, messages, migrate, users
 from hockey_hub_chat.storage.engine import make_engine
+from hockey_hub_chat.storage.messages import NewMessage
 from hockey_hub_chat.storage.tables import metadata
 
 
@@ -87,6 +91,29 @@ def test_the_schema_of_a_newer_release_is_left_alone(engine: Engine) -> None:
     migrate.upgrade(engine)
     assert migrate.current_and_head(engine)[0] == "9999"
     assert not migrate.is_known("9999")
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_messages_survive_the_loss_of_their_foreign_keys(kind: str, postgres: Postgres, tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, database_url=postgres.create_database() if kind == "postgresql" else "")
+    engine = make_engine(settings)
+    config = migrate._config()
+    with engine.connect() as conn:
+        config.attributes["connection"] = conn
+        command.upgrade(config, "0001")
+        conn.commit()
+    with engine.begin() as conn:
+        ann = users.add(conn, username="ann", display_name="Ann", password_hash="-")
+        room = conversations.create_group(conn, ann, "room", [])
+        stored = messages.append_batch(conn, [NewMessage(room, ann, uuid4(), f"é {number}") for number in range(3)])
+    assert len(sa.inspect(engine).get_foreign_keys("messages")) == 2
+    migrate.upgrade(engine)
+    assert sa.inspect(engine).get_foreign_keys("messages") == []
+    with engine.begin() as conn:
+        assert messages.page(conn, room, after_seq=0, before_seq=None, limit=9) == stored
+        again = messages.append_batch(conn, [NewMessage(room, ann, stored[0].client_id, "é 0")])  # type: ignore[union-attr]
+        assert again == [stored[0]._replace(is_new=False)]  # type: ignore[union-attr]
+    engine.dispose()
 
 
 def test_an_empty_database_says_so(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 from uuid import UUID, uuid4
@@ -21,7 +22,7 @@ import structlog
 from gevent.event import Event
 
 from hockey_hub_chat import metrics
-from hockey_hub_chat.realtime.redis_client import Line
+from hockey_hub_chat.realtime.redis_client import Line, Subscription
 
 log = structlog.get_logger(__name__)
 
@@ -337,24 +338,24 @@ class RedisBus:
         """Receive until the connection fails."""
         if self._subscriber is None:
             raise RuntimeError("the bus was not started")
-        with self._subscriber.pubsub() as pubsub:  # type: ignore[no-untyped-call]
-            pubsub.subscribe(self._channel)
+        with closing(Subscription(self._subscriber, self._channel)) as subscription:
             asked = False
             while True:
-                message: dict[str, Any] | None = pubsub.get_message(timeout=_LIVENESS_SECONDS)
-                if message is None:
+                received = subscription.receive(_LIVENESS_SECONDS)
+                if received is None:
                     if asked:
                         raise redis.ConnectionError("the subscription gives no sign of life")
                     asked = True
-                    pubsub.ping()
+                    subscription.ping()
                     continue
                 asked = False
-                if message["type"] == "subscribe":
+                kind, data = received
+                if kind == b"subscribe":
                     log.info("bus_subscribed")
                     self._subscribed.set()
                     self._on_missed()
-                elif message["type"] == "message" and not message["data"].startswith(self._origin):
-                    self._deliver(decode_events(message["data"]))
+                elif kind == b"message" and not data.startswith(self._origin):
+                    self._deliver(decode_events(data))
 
     def _deliver(self, events: Sequence[BusEvent]) -> None:
         try:

@@ -1,6 +1,6 @@
 """Makes Redis clients from the settings; the one place that knows Redis' address, account and TLS.
 
-``Line`` is one connection for one asker, without a pool between them.
+``Line`` is one connection for one asker, ``Subscription`` one for one listener, without a pool between them and Redis.
 """
 
 from __future__ import annotations
@@ -95,6 +95,48 @@ class Line:
         except BaseException:  # an answer may still be under way, and would be taken for the next one's
             self.close()
             raise
+
+
+class Subscription:
+    """What is published on one channel, on a connection of its own. For one greenlet.
+
+    Args:
+        client: where to connect to, and how; its pool is left alone.
+
+    Raises:
+        redis.RedisError: Redis is away.
+        OSError: the same.
+    """
+
+    def __init__(self, client: redis.Redis, channel: str) -> None:
+        pool: Any = client.connection_pool
+        self._connection = pool.make_connection()
+        try:
+            self._connection.send_command("SUBSCRIBE", channel, check_health=False)
+        except BaseException:
+            self.close()
+            raise
+
+    def receive(self, timeout: float) -> tuple[bytes, Any] | None:
+        """Return the next (``b"subscribe"``, ``b"message"`` or ``b"pong"``; payload), or None after ``timeout`` seconds without.
+
+        Raises:
+            redis.RedisError: the connection failed.
+            OSError: the same.
+        """
+        try:
+            answer = self._connection.read_response(timeout=timeout, disconnect_on_error=False)
+        except redis.TimeoutError:
+            return None
+        return answer[0], answer[-1]
+
+    def ping(self) -> None:
+        """Ask for a sign of life; it is received as ``b"pong"``."""
+        self._connection.send_command("PING", check_health=False)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.disconnect()
 
 
 def connection_name() -> str:

@@ -115,16 +115,19 @@ class Writer(Generic[N, S]):
         self._max_batch = max_batch
         self._max_queue = max_queue
         self._patience = patience
-        # arrived -> admitting -> queue -> batch, or arrived -> admitting -> refused -> looking
+        # arrived -> admitting -> queue -> batch, or arrived -> admitting -> refused -> looking; without admission from the queue on
         self._arrived: deque[_Entry[N, S]] = deque()
         self._admitting: list[_Entry[N, S]] = []
-        self._queue: deque[_Entry[N, S]] = deque() if admission is not None else self._arrived
+        self._queue: deque[_Entry[N, S]] = deque()
         self._batch: list[_Entry[N, S]] = []
         self._refused: deque[tuple[_Entry[N, S], ChatError]] = deque()
         self._looking: list[_Entry[N, S]] = []
         self._has_arrived = Event()
-        self._has_work = Event() if admission is not None else self._has_arrived
+        self._has_work = Event()
         self._has_refused = Event()
+        self._inbox, self._inbox_filled = (
+            (self._queue, self._has_work) if admission is None else (self._arrived, self._has_arrived)
+        )
         self._idle = Event()
         self._stopping = False
         self._greenlets: list[gevent.Greenlet] = []
@@ -162,11 +165,11 @@ class Writer(Generic[N, S]):
         """
         if self._stopping:
             raise UnavailableError("The server is restarting; send again.")
-        if self._waiting() >= self._max_queue:
+        if len(self._arrived) + len(self._queue) + len(self._refused) >= self._max_queue:
             raise UnavailableError("Too many messages are waiting; send again shortly.")
-        self._arrived.append(_Entry(new, deliver, time.monotonic()))
-        if len(self._arrived) == 1:
-            self._has_arrived.set()
+        if not self._inbox:
+            self._inbox_filled.set()
+        self._inbox.append(_Entry(new, deliver, time.monotonic()))
 
     def stop(self, timeout: float) -> bool:
         """Take nothing more, commit and answer what is held. Returns whether all was answered within ``timeout`` seconds."""
@@ -181,13 +184,11 @@ class Writer(Generic[N, S]):
         return finished
 
     def _waiting(self) -> int:
-        count = len(self._arrived) + len(self._refused)
-        return count if self._queue is self._arrived else count + len(self._queue)
+        return len(self._arrived) + len(self._queue) + len(self._refused)
 
     def _held(self) -> list[_Entry[N, S]]:
-        queue = () if self._queue is self._arrived else self._queue
         refused = (entry for entry, _ in self._refused)
-        every = (*self._batch, *queue, *self._looking, *refused, *self._admitting, *self._arrived)
+        every = (*self._batch, *self._queue, *self._looking, *refused, *self._admitting, *self._arrived)
         return [entry for entry in every if not entry.answered]
 
     def _note_idle(self) -> None:

@@ -27,11 +27,11 @@ from hockey_hub_chat.storage.engine import is_demotion
 from hockey_hub_chat.storage.messages import NewMessage, StoredMessage
 from hockey_hub_chat.storage.tables import UTC
 
-#: Every access of this connection is by a key. The plans are made once, when tables may still be small, and must hold when they
-#: are not; so the planner is left no other way, and nothing is compiled for it.
+#: The plans are made once, when tables may still be small, and must hold when they are not: every access of this connection is by a
+#: key. So the planner is left no other way (a small table invites it to read all of it), and nothing is compiled for it.
 _SESSION = """
 SET plan_cache_mode = force_generic_plan;
-SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off; SET jit = off;
+SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_nestloop = off; SET enable_mergejoin = off; SET jit = off;
 """
 
 # In ascending id, so that batches of several nodes never wait for each other in a ring. FOR NO KEY UPDATE: writers take turns,
@@ -67,7 +67,7 @@ WITH wanted AS MATERIALIZED (
 ), moved AS (
   UPDATE conversations c SET last_seq = newest.seq
   FROM (SELECT conversation_id, max(seq) AS seq FROM numbered WHERE seq IS NOT NULL GROUP BY conversation_id) newest
-  WHERE c.id = newest.conversation_id
+  WHERE c.id = newest.conversation_id AND c.id = ANY($6)
 )
 SELECT (SELECT now FROM clock),
   array_agg(coalesce(seq, CASE WHEN first_seq IS NULL THEN 0 ELSE -1 END) ORDER BY n),
@@ -80,7 +80,7 @@ FROM numbered
 
 _PREPARE = (
     f"{_SESSION}PREPARE hhc_lock (bigint[]) AS {_LOCK};"
-    f"PREPARE hhc_append (bigint[], bigint[], uuid[], text[], boolean[]) AS {_APPEND};"
+    f"PREPARE hhc_append (bigint[], bigint[], uuid[], text[], boolean[], bigint[]) AS {_APPEND};"
 )
 
 _BINARY = 1
@@ -149,14 +149,16 @@ class Appender:
 
     def _run(self, batch: Sequence[NewMessage], echoes: dict[int, int]) -> list[StoredMessage | ChatError]:
         rooms = [new.conversation_id for new in batch]
+        locked = _int8s(sorted(set(rooms)))
         row = self._ask(
-            [_int8s(sorted(set(rooms)))],
+            [locked],
             [
                 _int8s(rooms),
                 _int8s([new.sender_id for new in batch]),
                 _uuids([new.client_id.int for new in batch]),
                 _texts([new.body for new in batch]),
                 _bools([number in echoes for number in range(len(batch))]) if echoes else None,
+                locked,
             ],
         )
         now = _time(int.from_bytes(row[0] or b"", "big", signed=True))
