@@ -8,6 +8,7 @@ With nothing set this is the embedded default: SQLite, an in-process bus and loc
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -178,7 +179,7 @@ class Settings(BaseSettings):
         """The signing key's file: given, or the embedded default's own."""
         return self.jwt_private_key_path or self.data_dir / JWT_PRIVATE_FILE
 
-    @property
+    @cached_property
     def origins(self) -> frozenset[str]:
         """The origins a browser may act from: our own and those in ``CORS_ORIGINS``."""
         given = [self.public_url, *self.cors_origins.split(",")]

@@ -45,6 +45,7 @@ class ChatWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is published w
         self._idle: set[socket.socket] = set()
         self._leaving: gevent.Greenlet | None = None
         self.quick: Any = None  # web.handshake.QuickHandshake, once the application is loaded
+        self.metrics_listeners: frozenset[Any] = frozenset()
         self.left = False
 
     def handle_exit(self, sig: int, frame: Any) -> None:
@@ -72,7 +73,7 @@ class ChatWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is published w
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection; remembered while it waits for a request, so that leaving need not wait for it."""
-        if self.quick is not None and not _is_metrics(listener) and self.quick.try_open(client):
+        if self.quick is not None and listener not in self.metrics_listeners and self.quick.try_open(client):
             return
         self._idle.add(client)
         try:
@@ -142,6 +143,7 @@ def post_worker_init(worker: Any) -> None:
 
     worker.chat_context = worker.wsgi.extensions["chat"]
     compose.start(worker.chat_context)
+    worker.metrics_listeners = frozenset(filter(_is_metrics, worker.sockets))
     worker.quick = QuickHandshake(worker.chat_context.settings, worker.wsgi.extensions["chat_door"])
     # What was loaded stays: the collector need not look at it again, nor copy its pages from the master.
     gc.collect()

@@ -41,3 +41,9 @@ def test_an_ack_is_encoded_as_its_model_would_be(
 ) -> None:
     model = events.Ack(client_id=client_id, conversation_id=conversation_id, seq=seq, created_at=created_at)
     assert events.ack_json(client_id, conversation_id, seq, created_at).decode() == model.model_dump_json()
+
+
+@given(IDS, TIMES, st.integers(1, 600))
+def test_a_greeting_is_encoded_as_its_model_would_be(user_id: int, server_time: datetime, heartbeat: int) -> None:
+    model = events.Hello(user_id=user_id, server_time=server_time, heartbeat_seconds=heartbeat)
+    assert events.hello_json(user_id, server_time, heartbeat).decode() == model.model_dump_json()

@@ -20,6 +20,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+import gevent.monkey
 from gevent.event import Event
 
 from hockey_hub_chat import events, metrics
@@ -43,6 +44,8 @@ SLOW_CLOSE_TIMEOUT_SECONDS = 10.0
 LINGER_SECONDS = 2.0
 MAX_LINGER_BYTES = 32 * 1024 * 1024
 
+# gevent's own takes a turn of the loop, for watchers that an adopted descriptor does not have.
+_close = gevent.monkey.get_original("os", "close")
 _ABNORMAL = 1006
 _NORMAL = 1000
 
@@ -309,7 +312,7 @@ class Connection:
         if self.fd < 0:
             return
         self._reactor.forget(self)
-        os.close(self.fd)
+        _close(self.fd)
         self.fd = -1
         self._pending = None
         self._outbox = None
@@ -322,5 +325,6 @@ class Connection:
             self.close_code = code
             if self._roomy is not None:
                 self._roomy.set()
-            if self.owner is not None:
-                self.owner.closed(code)
+            owner, self.owner = self.owner, None  # which knows us: without this only the collector could free the two
+            if owner is not None:
+                owner.closed(code)

@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 
 #: An event that overtook another is waited for this long before the database is asked.
 REORDER_GRACE_SECONDS = 0.05
+#: How late the number of sockets is told.
+SIZE_SECONDS = 0.1
 
 
 class Hub:
@@ -63,6 +65,7 @@ class Hub:
         self._bus = bus
         self._spreader = spreader
         self._size = 0
+        self._telling_size = False
         self._moved_users: set[int] = set()
         self._users_moved = Event()
         self._beginnings = Gatherer(self._ask_beginnings)
@@ -98,7 +101,7 @@ class Hub:
         self.users.add(user_id, subscription)
         self.sessions.add(session_id, subscription)
         self._size += 1
-        metrics.CONNECTIONS_ACTIVE.inc()
+        self._tell_size_soon()
         return subscription
 
     def detach(self, subscription: Subscription) -> None:
@@ -107,7 +110,7 @@ class Hub:
             return
         subscription.state = "closed"
         self._size -= 1
-        metrics.CONNECTIONS_ACTIVE.dec()
+        self._tell_size_soon()
         for conversation_id in tuple(subscription.rooms):
             self.leave(subscription, conversation_id)
         self.sessions.discard(subscription.session_id, subscription)
@@ -136,6 +139,16 @@ class Hub:
             for room in subscription.rooms.values():
                 room.live.spread()
             subscription.connection.close(code, reason, timeout=timeout)
+
+    def _tell_size_soon(self) -> None:
+        """Set the gauge for everybody who comes or goes in this moment: by itself it costs as much as the rest of coming."""
+        if not self._telling_size:
+            self._telling_size = True
+            gevent.spawn_later(SIZE_SECONDS, self._tell_size)
+
+    def _tell_size(self) -> None:
+        self._telling_size = False
+        metrics.CONNECTIONS_ACTIVE.set(self._size)
 
     def _subscriptions(self) -> list[Subscription]:
         return [subscription for user_id in self.users for subscription in self.users.get(user_id)]

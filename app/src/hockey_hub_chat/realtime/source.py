@@ -21,6 +21,8 @@ from hockey_hub_chat.realtime.writer import Stored
 SLOTS = 6
 #: Ids in one question.
 IDS_AT_ONCE = 500
+#: How long a question waits for others like it, while many are asked.
+CROWD_SECONDS = 0.005
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -88,7 +90,7 @@ class Gatherer(Generic[K, V]):
     """Turns questions about one id each into few questions about many.
 
     Whoever asks while an answer is under way is in the next question, so a thousand who come back at once cost the database a handful
-    of statements, and one alone waits for nobody.
+    of statements. One alone waits for nobody; in a crowd a question waits ``CROWD_SECONDS`` for those who are about to ask.
 
     Args:
         ask: ids -> {id: answer}; ids without an answer may be missing.
@@ -123,8 +125,12 @@ class Gatherer(Generic[K, V]):
         return answer
 
     def _run(self) -> None:
+        is_crowd = False
         try:
             while self._waiting:
+                if is_crowd and len(self._waiting) < IDS_AT_ONCE:
+                    gevent.sleep(CROWD_SECONDS)
+                is_crowd = len(self._waiting) > 1
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), IDS_AT_ONCE))]
                 try:
                     found = self._ask({key for key, _ in batch})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -72,8 +73,21 @@ def get(conn: sa.Connection, session_id: UUID, *, for_update: bool = False) -> S
 
 def get_many(conn: sa.Connection, session_ids: Iterable[UUID]) -> dict[UUID, Session]:
     """Return those of the sessions that exist."""
-    rows = conn.execute(_WITH_PERSON.where(sessions.c.id.in_(list(session_ids))))
-    return {row.id: Session(**row._mapping) for row in rows}
+    ids = list(session_ids)
+    if conn.dialect.name == "postgresql":
+        # As text, with one array: everybody who comes back after a restart is asked for here, and putting the statement together
+        # takes longer than PostgreSQL does.
+        rows: Iterable[Sequence[Any]] = conn.exec_driver_sql(_MANY, (ids,))
+    else:
+        rows = conn.execute(_WITH_PERSON.where(sessions.c.id.in_(ids)))
+    return {row[0]: Session(*row) for row in rows}
+
+
+_MANY = """
+SELECT s.id, s.user_id, u.username, u.is_admin, s.refresh_hash, s.previous_refresh_hash, s.rotated_at, s.expires_at, s.revoked_at,
+  u.disabled_at
+FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = ANY(%s)
+"""
 
 
 def rotate(conn: sa.Connection, session: Session, refresh_hash: bytes, *, now: datetime, expires_at: datetime) -> None:

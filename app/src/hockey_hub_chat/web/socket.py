@@ -169,12 +169,8 @@ class Talk:
     def welcome(self, principal: Principal) -> None:
         """Greet a socket whose session counts, and listen to it."""
         self._principal = principal
-        hello = events.Hello(
-            user_id=principal.user_id,
-            server_time=self._ctx.clock(),
-            heartbeat_seconds=self._ctx.settings.heartbeat_seconds,
-        )
-        self._connection.post(encode(hello))
+        hello = events.hello_json(principal.user_id, self._ctx.clock(), self._ctx.settings.heartbeat_seconds)
+        self._connection.post(text_frame(hello))
         self._connection.listen()
 
     # --- called by the connection ----------------------------------------------------------------------------------------
