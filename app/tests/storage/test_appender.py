@@ -102,25 +102,29 @@ def test_no_database_at_all_is_transient() -> None:
     assert is_transient(caught.value) and "secret" not in str(caught.value)
 
 
-def test_what_the_lock_was_waited_for_is_seen(postgres: Postgres, pool: sa.Engine, appender: Appender) -> None:
+@pytest.mark.parametrize("sent", [("twice", "gone", "x"), ("twice",), ("gone",), ("x",)])
+def test_what_the_lock_was_waited_for_is_seen(
+    sent: tuple[str, ...], postgres: Postgres, pool: sa.Engine, appender: Appender
+) -> None:
     """A removal, and the same retry through another node, that commit while the batch waits."""
     with pool.begin() as conn:
         ann, bob = (users.add(conn, username=name, display_name=name, password_hash="-") for name in ("ann", "bob"))
         one = conversations.create_group(conn, ann, "room", [bob])
     appender.append([NewMessage(one, ann, uuid4(), "first")])
     key = uuid4()
+    written = {
+        "twice": NewMessage(one, ann, key, "twice"),
+        "gone": NewMessage(one, bob, uuid4(), "gone"),
+        "x": NewMessage(one, ann, uuid4(), "x"),
+    }
+    wanted = {"twice": 2, "gone": NotAMemberError, "x": 3}
     answers: list[list[int | type]] = []
 
     def append() -> None:
         connect = connector(pool)
         assert connect is not None
         other = Appender(connect)
-        batch = [
-            NewMessage(one, ann, key, "twice"),
-            NewMessage(one, bob, uuid4(), "gone"),
-            NewMessage(one, ann, uuid4(), "x"),
-        ]
-        answers.append(seqs(other.append(batch)))
+        answers.append(seqs(other.append([written[body] for body in sent])))
         other.close()
 
     with pool.begin() as conn:
@@ -132,10 +136,10 @@ def test_what_the_lock_was_waited_for_is_seen(postgres: Postgres, pool: sa.Engin
         )
         dbname = database_of(appender)
         wait_until(lambda: postgres.admin(blocked, dbname)[0][0] == 1, 10, "the batch waits for the lock")
-        messages.append_batch(conn, [NewMessage(one, ann, key, "twice")])
+        messages.append_batch(conn, [written["twice"]])
         assert conversations.remove_member(conn, one, bob)
     waiting.join(10)
-    assert answers == [[2, NotAMemberError, 3]]
+    assert answers == [[wanted[body] for body in sent]]
 
 
 def test_a_wait_broken_off_costs_the_connection_and_nothing_else(
@@ -228,22 +232,25 @@ def test_every_access_is_by_a_key_however_large_the_tables_become(
     assert appender._line is not None
     connection = appender._line._connection
     connection.pgconn.exit_pipeline_mode()
-    arguments = "'{1}', '{1}', '{00000000-0000-0000-0000-000000000001}', '{x}', NULL, '{1}'"
-    found = connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE hhc_append ({arguments})".encode()).fetchone()
-    assert found is not None
-    accesses = [
-        node for node in nodes_of(found[0][0]["Plan"]) if "Scan" in node["Node Type"] and "Relation Name" in node
-    ]
-    assert sorted((node["Relation Name"], node["Node Type"], node.get("Index Cond")) for node in accesses) == [
-        (
-            "conversation_participants",
-            "Index Scan",
-            "((conversation_id = w.conversation_id) AND (user_id = w.sender_id))",
-        ),
-        ("conversations", "Index Scan", "(id = ANY ($6))"),
-        ("conversations", "Index Scan", "(id = w.conversation_id)"),
-        ("messages", "Index Scan", "((sender_id = w.sender_id) AND (client_id = w.client_id))"),
-    ]
+    key = "'00000000-0000-0000-0000-000000000001'"
+    member = ("conversation_participants", "((conversation_id = {0}) AND (user_id = {1}))")
+    stored = ("messages", "((sender_id = {1}) AND (client_id = {2}))")
+    many = ("w.conversation_id", "w.sender_id", "w.client_id")
+    alone = ("$1", "$2", "$3")
+    for call, names, wanted in (
+        (f"hhc_append ('{{1}}', '{{1}}', ARRAY[{key}::uuid], '{{x}}', NULL, '{{1}}')", many,
+         [member, ("conversations", "(id = ANY ($6))"), ("conversations", "(id = {0})"), stored]),
+        (f"hhc_append_one (1, 1, {key}, 'x')", alone, [member, ("conversations", "(id = {0})"), stored]),
+    ):  # fmt: skip
+        found = connection.execute(f"EXPLAIN (FORMAT JSON) EXECUTE {call}".encode()).fetchone()
+        assert found is not None
+        accesses = [
+            node for node in nodes_of(found[0][0]["Plan"]) if "Scan" in node["Node Type"] and "Relation Name" in node
+        ]
+        assert {node["Node Type"] for node in accesses} <= {"Index Scan", "Index Only Scan"}
+        assert sorted((node["Relation Name"], node.get("Index Cond")) for node in accesses) == [
+            (table, condition.format(*names)) for table, condition in wanted
+        ]
 
 
 def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -78,14 +78,35 @@ SELECT (SELECT now FROM clock),
 FROM numbered
 """
 
+# The same for a message that comes alone, which most do and whose sender waits for nothing else: half the work. Answers nothing
+# when it is not to be stored; the statement for many then says why.
+_LOCK_ONE = "SELECT FROM conversations WHERE id = $1 FOR NO KEY UPDATE"
+_APPEND_ONE = """
+WITH moved AS (
+  UPDATE conversations c SET last_seq = c.last_seq + 1
+  WHERE c.id = $1
+    AND (SELECT p.left_at IS NULL FROM conversation_participants p WHERE p.conversation_id = $1 AND p.user_id = $2)
+    AND NOT EXISTS (SELECT FROM messages m WHERE m.sender_id = $2 AND m.client_id = $3)
+  RETURNING c.last_seq
+)
+INSERT INTO messages (conversation_id, seq, sender_id, client_id, body, created_at)
+SELECT $1, last_seq, $2, $3, $4, clock_timestamp() FROM moved RETURNING created_at, seq
+"""
+
 _PREPARE = (
     f"{_SESSION}PREPARE hhc_lock (bigint[]) AS {_LOCK};"
     f"PREPARE hhc_append (bigint[], bigint[], uuid[], text[], boolean[], bigint[]) AS {_APPEND};"
+    f"PREPARE hhc_lock_one (bigint) AS {_LOCK_ONE};"
+    f"PREPARE hhc_append_one (bigint, bigint, uuid, text) AS {_APPEND_ONE};"
 )
+#: A lock and an append by name.
+_Pair = tuple[bytes, bytes]
+_MANY: _Pair = (b"hhc_lock", b"hhc_append")
+_ONE: _Pair = (b"hhc_lock_one", b"hhc_append_one")
 
 _BINARY = 1
 # Types by number, as an array names the type of its elements (src/include/catalog/pg_type.dat).
-_BOOL, _INT8, _TEXT, _UUID = 16, 20, 25, 2950
+_OF_BOOL, _OF_INT8, _OF_TEXT, _OF_UUID = 16, 20, 25, 2950
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)  # where PostgreSQL counts microseconds from
 _READ, _WRITE = 1, 2  # gevent's names for what a watcher waits for
 
@@ -137,7 +158,7 @@ class Appender:
                     break
                 echoes[number] = first
         if not spoiled:
-            return self._run(batch, echoes)
+            return self._run(batch, echoes) if len(batch) > 1 else [self._run_one(batch[0])]
         kept = [number for number in range(len(batch)) if number not in spoiled]
         results: list[StoredMessage | ChatError] = [messages.not_storable() for _ in batch]
         if kept:
@@ -147,10 +168,21 @@ class Appender:
                 results[number] = result
         return results
 
+    def _run_one(self, new: NewMessage) -> StoredMessage | ChatError:
+        room = _INT8.pack(new.conversation_id)
+        row = self._ask(
+            _ONE, [room], [room, _INT8.pack(new.sender_id), new.client_id.int.to_bytes(16, "big"), new.body.encode()]
+        )
+        if not row:
+            return self._run([new], {})[0]
+        now, seq = (int.from_bytes(value or b"", "big", signed=True) for value in row)
+        return StoredMessage(new.conversation_id, seq, new.sender_id, new.client_id, new.body, _time(now))
+
     def _run(self, batch: Sequence[NewMessage], echoes: dict[int, int]) -> list[StoredMessage | ChatError]:
         rooms = [new.conversation_id for new in batch]
         locked = _int8s(sorted(set(rooms)))
         row = self._ask(
+            _MANY,
             [locked],
             [
                 _int8s(rooms),
@@ -188,11 +220,11 @@ class Appender:
                 )
         return results
 
-    def _ask(self, lock: Sequence[bytes], append: Sequence[bytes | None]) -> list[bytes | None]:
+    def _ask(self, pair: _Pair, lock: Sequence[bytes], append: Sequence[bytes | None]) -> list[bytes | None]:
         if self._line is None:
             self._line = _Line(self._connect())
         try:
-            return self._line.run(lock, append)
+            return self._line.run(pair, lock, append)
         except BaseException as error:
             # Kept only when the server answered to the end and is still the primary; a wait broken off leaves answers behind.
             if not self._line.is_quiet or is_demotion(error):
@@ -223,16 +255,16 @@ class _Line:
         self._readable.close()
         self._connection.close()
 
-    def run(self, lock: Sequence[bytes], append: Sequence[bytes | None]) -> list[bytes | None]:
-        """Run both statements as one transaction and return the columns of the second's one row.
+    def run(self, pair: _Pair, lock: Sequence[bytes], append: Sequence[bytes | None]) -> list[bytes | None]:
+        """Run both statements as one transaction and return the columns of the second's row, none where it has none.
 
         Raises:
             psycopg.Error: the transaction failed, or the connection.
         """
         pg = self._pg
         self.is_quiet = False
-        pg.send_query_prepared(b"hhc_lock", lock, [_BINARY], _BINARY)
-        pg.send_query_prepared(b"hhc_append", append, [_BINARY] * len(append), _BINARY)
+        pg.send_query_prepared(pair[0], lock, [_BINARY], _BINARY)
+        pg.send_query_prepared(pair[1], append, [_BINARY] * len(append), _BINARY)
         pg.pipeline_sync()
         self._flush()
         row: list[bytes | None] = []
@@ -249,7 +281,7 @@ class _Line:
             if result.status == pq.ExecStatus.PIPELINE_SYNC:
                 break
             if result.status == pq.ExecStatus.TUPLES_OK:
-                row = [result.get_value(0, column) for column in range(result.nfields)]
+                row = [result.get_value(0, column) for column in range(result.nfields)] if result.ntuples else []
             elif result.status == pq.ExecStatus.FATAL_ERROR:
                 failure = _error_of(result)
         self.is_quiet = True
@@ -289,6 +321,7 @@ def _time(microseconds: int) -> datetime:
 
 _HEAD = struct.Struct("!iiIii")
 _SIZE = struct.Struct("!i")
+_INT8 = struct.Struct("!q")
 
 
 def _head(type_number: int, count: int) -> bytes:
@@ -308,17 +341,17 @@ def _int8_values(count: int) -> struct.Struct:
 def _int8s(values: Sequence[int]) -> bytes:
     pairs = [8] * (2 * len(values))
     pairs[1::2] = values
-    return _head(_INT8, len(values)) + _int8_layout(len(values)).pack(*pairs)
+    return _head(_OF_INT8, len(values)) + _int8_layout(len(values)).pack(*pairs)
 
 
 def _uuids(values: Iterable[int]) -> bytes:
     encoded = [value.to_bytes(16, "big") for value in values]
     size = _SIZE.pack(16)
-    return b"".join((_head(_UUID, len(encoded)), size, size.join(encoded)))
+    return b"".join((_head(_OF_UUID, len(encoded)), size, size.join(encoded)))
 
 
 def _texts(values: Sequence[str]) -> bytes:
-    parts = [_head(_TEXT, len(values))]
+    parts = [_head(_OF_TEXT, len(values))]
     for value in values:
         encoded = value.encode()
         parts.append(_SIZE.pack(len(encoded)))
@@ -328,7 +361,7 @@ def _texts(values: Sequence[str]) -> bytes:
 
 def _bools(values: Sequence[bool]) -> bytes:
     size = _SIZE.pack(1)
-    return _head(_BOOL, len(values)) + b"".join(size + bytes((value,)) for value in values)
+    return _head(_OF_BOOL, len(values)) + b"".join(size + bytes((value,)) for value in values)
 
 
 def _read_int8s(data: bytes | None) -> tuple[int, ...]:
