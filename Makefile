@@ -1,6 +1,6 @@
 # Every command of the project; `make` alone lists them. The work is done by scripts/, which say in one sentence what is in the way.
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down run check test bench fuzz lint fmt lock secrets verify
+.PHONY: help demo demo-down run check test bench fuzz faults soak lint fmt lock secrets verify
 SHELL := /bin/bash
 
 # The inventory that `make secrets` and `make verify` work on.
@@ -29,6 +29,12 @@ bench: ## Measure acknowledged messages against bare database commits
 
 fuzz: ## Give the frame parser a million random streams, and compare it with wsproto
 	@scripts/fuzz
+
+faults: ## Do 200 random faults to a site under load and judge every message
+	@scripts/faults
+
+soak: ## Hold 10,000 sockets on one worker for 10 minutes and watch its memory
+	@scripts/soak
 
 lint: ## Lint playbooks, Python, shell and JavaScript
 	@scripts/bootstrap check && scripts/lint

@@ -160,3 +160,13 @@ def test_every_fault_is_noticed(run: Run, fault: Callable[[Run], None]) -> None:
     fault(run)
     assert run != before
     assert run.problems() != []
+
+
+def test_a_judgement_goes_on_where_the_last_one_ended(run: Run) -> None:
+    for one in (run.alice, run.bob):
+        one.connections = [Connection(1, {ROOM: 2}, one.connections[1].frames)]
+    run.alice.sent = {key: run.alice.sent[key] for key in ("c3", "c4")}
+    run.alice.acks = run.alice.acks[2:]
+    assert check(run.stored[2:], [run.alice, run.bob], since={ROOM: 2}).problems == []
+    assert check(run.stored[3:], [run.alice, run.bob], since={ROOM: 2}).problems, "the third is missing"
+    assert check(run.stored[2:], [run.alice, run.bob]).problems, "without the place they begin nowhere"

@@ -15,7 +15,7 @@ Rules (docs/protocol.md, "What is promised"):
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -65,6 +65,7 @@ def check(
     complete: bool = True,
     ordered: bool = True,
     filled: int = 0,
+    since: Mapping[int, int] | None = None,
 ) -> Verdict:
     """Judge one run.
 
@@ -74,12 +75,13 @@ def check(
         complete: all clients stayed to the end and must hold everything after their first cursor.
         ordered: nobody sent a message on two ways at once (the second may overtake what was sent before the first).
         filled: messages of each conversation that were there before the run and that no client sent.
+        since: the newest seq of each conversation that was judged before; ``stored`` is what came after it.
     """
     clients = list(clients)
     verdict = Verdict(stored=len(stored))
     say = verdict.problems.append
     rows: dict[Key, Stored] = {(row.conversation_id, row.seq): row for row in stored}
-    tops: dict[int, int] = {}
+    tops: dict[int, int] = dict(since or {})
     for row in stored:
         expected = tops.get(row.conversation_id, 0) + 1
         if row.seq != expected:

@@ -12,6 +12,7 @@ import itertools
 import json
 import random
 import socket
+import struct
 import threading
 import time
 import uuid
@@ -195,12 +196,37 @@ class ChatClient:
         assert self._socket is not None, "not connected"
         self._socket.send(json.dumps(frame))
 
-    def drop(self) -> None:
-        """Cut the connection without a farewell; the client comes back by itself."""
+    def drop(self, *, reset: bool = False, elsewhere: bool = False) -> None:
+        """Cut the connection without a farewell; the client comes back by itself.
+
+        Args:
+            reset: with a TCP reset: what is on its way in either direction is lost.
+            elsewhere: come back to the next server.
+        """
         with self._changed:
+            if elsewhere:
+                self.server = next(self.servers)
             if self._socket is not None:
                 with contextlib.suppress(OSError):  # it was cut a moment ago, and its reader has not seen it yet
+                    if reset:  # lingering for no time makes the close, which the reader does once woken, a reset
+                        self._socket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self._socket.socket.shutdown(socket.SHUT_RDWR)
+
+    def forget(self) -> None:
+        """Drop what was written down, once it is judged; what comes from now on follows on it.
+
+        To be called when nothing is pending and everything stored has arrived.
+        """
+        with self._changed:
+            assert not self.pending, f"{self.person.username} still waits for {len(self.pending)} answers"
+            self.sent.clear()
+            self.acks.clear()
+            self.refused.clear()
+            del self.connections[:-1]
+            for present in self.connections:
+                present.frames.clear()
+                present.times.clear()
+                present.cursors = dict(self.cursors)
 
     def wait(self, check: Callable[[], object], what: str, timeout: float = 20) -> None:
         """Wait until ``check`` holds; looked at whenever something arrived.

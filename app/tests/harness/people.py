@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -86,6 +87,12 @@ class People:
             )
         return key
 
+    def join(self, conversation_id: int, person: Person) -> None:
+        """Make somebody a member, directly."""
+        with self.engine.begin() as connection:
+            row = {"conversation_id": conversation_id, "user_id": person.id}
+            connection.execute(sa.insert(tables.conversation_participants).values(row))
+
     def fill(self, conversation_id: int, sender: Person, count: int) -> None:
         """Append ``count`` messages of a sender as the writer would have, gapless."""
         table = tables.conversations
@@ -108,16 +115,24 @@ class People:
             )
             connection.execute(sa.update(table).where(table.c.id == conversation_id).values(last_seq=last + count))
 
-    def history(self, *conversation_ids: int) -> list[Stored]:
-        """Return what is stored, in order."""
+    def history(self, *conversation_ids: int, after: Mapping[int, int] | None = None) -> list[Stored]:
+        """Return what is stored, in order; ``after`` gives the seq past which it is wanted, by conversation."""
         table = tables.messages
+        past = after or {}
+        wanted = [sa.and_(table.c.conversation_id == key, table.c.seq > past.get(key, 0)) for key in conversation_ids]
         query = (
             sa.select(table.c.conversation_id, table.c.seq, table.c.sender_id, table.c.client_id, table.c.body)
-            .where(table.c.conversation_id.in_(conversation_ids))
+            .where(sa.or_(sa.false(), *wanted))
             .order_by(table.c.conversation_id, table.c.seq)
         )
         with self.engine.connect() as connection:
             return [Stored(r[0], r[1], r[2], str(r[3]), r[4]) for r in connection.execute(query)]
+
+    def count_messages(self) -> int:
+        """Return how many messages there are in all."""
+        with self.engine.connect() as connection:
+            found: int = connection.execute(sa.select(sa.func.count()).select_from(tables.messages)).scalar_one()
+            return found
 
     def last_seq(self, conversation_id: int) -> int:
         """Return the counter the next seq is taken from."""

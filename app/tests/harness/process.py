@@ -11,6 +11,7 @@ import functools
 import grp
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -166,11 +168,19 @@ def unprivileged_account() -> tuple[int, int] | None:
 
 
 def free_port() -> int:
-    """Return a TCP port nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a TCP port nobody listens on at the moment.
+
+    Below those the kernel gives to outgoing connections: while a daemon is down one of them could take its port, and a client
+    that keeps trying could even connect to itself.
+    """
+    first_outgoing = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    low = 10_240 if first_outgoing > 12_000 else 61_000
+    high = first_outgoing if first_outgoing > 12_000 else 65_535
+    while True:
+        port = random.SystemRandom().randrange(low, high)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until(check: Callable[[], object], timeout: float, what: str, interval: float = 0.02) -> None:
@@ -220,6 +230,10 @@ class Daemon:
 
     account: tuple[int, int] | None = None
 
+    def inherited(self) -> Sequence[int]:
+        """Return file descriptors the process gets from us, under the same numbers."""
+        return ()
+
     # what everyone uses
     @property
     def pid(self) -> int:
@@ -245,6 +259,7 @@ class Daemon:
                 cwd=self.directory,
                 env=dict(self.environment()),
                 start_new_session=True,
+                pass_fds=self.inherited(),
                 user=uid,
                 group=gid,
                 extra_groups=[] if uid is not None else None,
@@ -362,6 +377,39 @@ def rss_bytes(pid: int, field: str = "VmRSS") -> int:
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     raise AssertionError(f"no {field} of process {pid}")
+
+
+def pss_bytes(pid: int) -> int:
+    """Return the memory of a process in bytes, of pages it shares only its share (``/proc/<pid>/smaps_rollup``)."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"no Pss of process {pid}")
+
+
+def open_files(pid: int) -> int:
+    """Return how many file descriptors a process has open."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def peer_ports(pid: int) -> Counter[int | None]:
+    """Return how many open files of a process are TCP sockets to each remote port; under None, how many are anything else."""
+    remote = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            remote[f"socket:[{fields[9]}]"] = int(fields[2].rpartition(":")[2], 16)
+    found: Counter[int | None] = Counter()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed while we looked
+            found[remote.get(str(entry.readlink()))] += 1
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time a process has used, in user and system mode."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

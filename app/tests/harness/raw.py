@@ -48,7 +48,16 @@ def on_both_workers(server: ChatServer, api: Api, each: int) -> list[RawSocket]:
 
 
 class RawSocket:
-    """A TCP connection upgraded by hand."""
+    """A TCP connection upgraded by hand.
+
+    Args:
+        bearer: send the token as a program does.
+        pieces: in how many segments the handshake goes.
+        receive_buffer: bytes the kernel keeps for us unread (it doubles them); small ones make a slow reader quickly.
+    """
+
+    #: False plays a peer that has vanished: it hears pings and says nothing.
+    answers_pings = True
 
     def __init__(
         self,
@@ -59,9 +68,13 @@ class RawSocket:
         timeout: float = 10,
         bearer: bool = False,
         pieces: int = 1,
+        receive_buffer: int | None = None,
     ) -> None:
-        """``bearer``: send the token as a program does. ``pieces``: in how many segments the handshake goes."""
-        self.sock = socket.create_connection(("127.0.0.1", server.port), timeout=timeout)
+        self.sock = socket.socket()
+        self.sock.settimeout(timeout)
+        if receive_buffer is not None:  # before connecting: it decides the window that is offered
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.connect(("127.0.0.1", server.port))
         self.closed_with: int | None = None
         self.frames: list[dict[str, Any]] = []
         lines = [
@@ -144,7 +157,7 @@ class RawSocket:
             if opcode == CLOSE:
                 self.closed_with = struct.unpack("!H", payload[:2])[0] if payload else 1005
                 return None
-            if opcode == PING:
+            if opcode == PING and self.answers_pings:
                 self.send(frame(PONG, payload))
             elif opcode == TEXT:
                 value: dict[str, Any] = json.loads(payload)
@@ -172,6 +185,11 @@ class RawSocket:
         """Send ``resume`` and return ``resumed``."""
         self.send_json(type="resume", cursors={str(key): seq for key, seq in (cursors or {}).items()})
         return self.expect("resumed")
+
+    def reset(self) -> None:
+        """Close with a TCP reset: what is on its way in either direction is lost."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
 
     def close_code(self) -> int | None:
         """Read to the end and return the close code (None: cut without one)."""
