@@ -5,7 +5,7 @@
  *   broadcast --port PORT --mode plain      one send() for each message and socket
  *   broadcast --port PORT --mode coalesce   what arrived in one round of epoll_wait is framed once and leaves each socket in one send()
  *
- * The room is the number after "room=" in the request's target. Says "ready" once it listens.
+ * The room is the number after "room=" in the request's target; a socket that is in it is told "joined". Says "ready" once it listens.
  */
 #define _GNU_SOURCE
 #include "ws.h"
@@ -197,7 +197,8 @@ static bool upgrade(struct client *client, char *request)
     key += strspn(key, " ");
     ws_accept(key, strcspn(key, " \r\n"), accept);
     length = snprintf(answer, sizeof answer,
-                      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
+                      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
+                      "\x81\x06joined",
                       accept);
     client->room = wanted ? (uint32_t)strtoul(wanted + 5, NULL, 10) % ROOMS : 0;
     room = &rooms[client->room];

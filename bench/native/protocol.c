@@ -206,8 +206,10 @@ void on_text(struct connection *connection, const char *text, size_t length, int
         on_hhc(connection, text, length, at);
     } else if (options.protocol == SIO) {
         on_sio(connection, text, length, at);
-    } else if (!length) {
-        connection->state = LIVE;
+    } else if (connection->state == GREETING) {
+        if (!length)
+            return;
+        connection->state = LIVE; /* the first text only says that it is in its room */
         usable(connection);
     } else {
         is_message(connection, text, length, at);
