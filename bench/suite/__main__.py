@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import textwrap
@@ -13,7 +14,7 @@ from typing import NoReturn
 
 from suite import machine, report
 from suite.catalogue import SCENARIOS
-from suite.places import BUILD, PROJECT
+from suite.places import BUILD, CLIENT_CORE, PROJECT
 from suite.runner import run_scenario
 from suite.scenario import Scenario
 from suite.site import site
@@ -115,6 +116,10 @@ def main() -> int:
     if given.list:
         print(listing())
         return 0
+    if (os.cpu_count() or 1) < 2:
+        print("The benchmark needs two cores: one for what is measured, one for the rest.", file=sys.stderr)
+        return 2
+    os.sched_setaffinity(0, {int(CLIENT_CORE)})
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGHUP, _leave)
     scenarios = [scenario for scenario in SCENARIOS if not given.only or scenario.name in given.only]

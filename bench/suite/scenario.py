@@ -7,8 +7,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from suite import native, peers
+from suite import native, nginx, peers
 from suite.native import Figures, Load
+from suite.pgbench import Pgbench
 from suite.site import Site
 
 #: A figure's name in a run, and how it reads in the table.
@@ -34,8 +35,8 @@ class Variant:
 
     Args:
         name: in the table and in ratios.
-        kind: the server (see ``peers.start``); ``--peers`` names these.
-        server: options of the server.
+        kind: the server (see ``peers.start``); ``--peers`` names these; ``pgbench`` is none.
+        server: options of the server; ``nginx`` puts one in front of it.
         load: what differs from the scenario's load.
     """
 
@@ -73,6 +74,7 @@ class Scenario:
     Args:
         figures: what the table shows of each run.
         ratios: what is computed from the runs.
+        most_runs: enough of them for a curve or a profile.
     """
 
     name: str
@@ -81,13 +83,25 @@ class Scenario:
     load: Load = field(default_factory=Load)
     figures: tuple[str, ...] = ("deliveries_per_s", "ack_p50_ms", "ack_p99_ms", "delivery_p99_ms")
     ratios: tuple[Ratio, ...] = ()
+    most_runs: int = 1000
 
     def start(self, site: Site, variant: Variant, stack: ExitStack) -> Any:
         """Start a variant's server; the stack ends it."""
         load = self.load_of(variant, None)
-        server = peers.start(variant.kind, site, rooms=load.rooms, members=load.members, **variant.server)
+        options = dict(variant.server)
+        server: Any
+        if variant.kind == "pgbench":
+            return Pgbench(site, **options)
+        behind_nginx = options.pop("nginx", False)
+        server = peers.start(variant.kind, site, rooms=load.rooms, members=load.members, **options)
+        if behind_nginx:
+            server = nginx.behind(site, server)
         stack.callback(server.destroy)
         return server
+
+    def pid(self, server: Any) -> int | None:
+        """Return the process that must have come to rest before the next one's turn."""
+        return server.target().watch["server"] if hasattr(server, "target") else None
 
     def load_of(self, variant: Variant, seconds: float | None) -> Load:
         """Return a variant's load, its length changed to ``seconds`` where that is given and something is measured."""
@@ -100,7 +114,10 @@ class Scenario:
         Raises:
             LoadError, DaemonError: it failed; the text says why.
         """
-        return flat(native.run(site.workshop, server.target(), self.load_of(variant, seconds)))
+        load = self.load_of(variant, seconds)
+        if isinstance(server, Pgbench):
+            return server.run(load.seconds, load.body)
+        return flat(native.run(site.workshop, server.target(), load))
 
 
 def flat(result: Figures) -> Figures:

@@ -44,6 +44,23 @@ _MEMBERS = """
 INSERT INTO conversation_participants (conversation_id, user_id)
 SELECT (i - 1) / %(members)s + 1, i FROM generate_series(1, %(count)s) AS i;
 """
+# After the last person and room of a world.
+_READER = (
+    "INSERT INTO users (id, username, display_name, password_hash) VALUES (%(number)s, 'reader', 'Reader', %(hash)s)",
+    "INSERT INTO sessions (id, user_id, refresh_hash, expires_at)"
+    " VALUES (%(id)s, %(number)s, sha256('reader'), now() + interval '30 days')",
+    "INSERT INTO conversations (id, kind, name, created_by)"
+    " SELECT 1000000 + i, 'group', 'room ' || i, %(number)s FROM generate_series(1, %(rooms)s) AS i",
+    "INSERT INTO conversation_participants (conversation_id, user_id)"
+    " SELECT 1000000 + i, member FROM generate_series(1, %(rooms)s) AS i, unnest(ARRAY[1, 2, 3, %(number)s]) AS member",
+)
+# Without the look at the foreign keys of each row.
+_FILL = """
+SET session_replication_role = replica;
+INSERT INTO messages (conversation_id, seq, sender_id, client_id, body)
+SELECT {room}, i, 1, gen_random_uuid(), repeat('x', 200) FROM generate_series(1, {count}) AS i;
+UPDATE conversations SET last_seq = {count} WHERE id = {room};
+"""
 #: The same columns as a message of ours, and as many indexes.
 PEERS_TABLE = """
 CREATE TABLE bench_messages (
@@ -99,6 +116,10 @@ class Site:
         self.redis.destroy()
         self.postgres.destroy()
 
+    def watch(self) -> dict[str, int]:
+        """Return the pids whose CPU time is told beside that of a server."""
+        return {"postgres": self.postgres.pid, "redis": self.redis.pid}
+
     def tokens(self, count: int) -> Path:
         """Return a file with the access tokens of at least the first ``count`` people, one a line."""
         now = datetime.now(timezone.utc)
@@ -128,6 +149,19 @@ class Site:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("ANALYZE")
         return url
+
+    def add_reader(self, url: str, number: int, rooms: int) -> None:
+        """Make person ``number`` in a database of ours, with ``rooms`` rooms of their own that three others are in."""
+        values = {"number": number, "rooms": rooms, "hash": cheap_hash(), "id": session_id(number)}
+        with psycopg.connect(url) as connection:
+            for statement in _READER:
+                connection.execute(statement, values)
+
+    def fill(self, url: str, room: int, count: int) -> None:
+        """Give a room a history of ``count`` messages of 200 characters, as the writer would have."""
+        database = url.rpartition("/")[2]
+        self.postgres.admin(_FILL.format(room=int(room), count=int(count)), database)
+        self.postgres.admin("VACUUM ANALYZE messages", database)
 
     def peers_database(self) -> str:
         """Make a database with the other servers' table and return its address."""
