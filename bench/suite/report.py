@@ -88,12 +88,15 @@ def _scenario(name: str, part: Mapping[str, Any]) -> Iterator[str]:
     heads = [TITLES.get(figure, figure) for figure in figures]
     yield f"## {name}: {part['title']}"
     yield ""
+    by_delivery = "deliveries_per_s" in figures
     rows = []
     for variant, medians in part["medians"].items():
         cells = [_spread(medians.get(figure)) for figure in figures]
-        cells += [_one(medians.get("server_busy")), _one(medians.get("client_busy")), _per_cpu(medians)]
+        cells += [_one(medians.get(f"{who}_busy")) for who in ("server", "client", "other_core")]
+        cells.append(_value(medians.get("deliveries_per_cpu_s" if by_delivery else "sends_per_cpu_s")))
         rows.append([variant.ljust(wide), *cells])
-    heads = ["", *heads, "server CPU", "client CPU", "per server CPU s"]
+    per_cpu = f"{'deliveries' if by_delivery else 'sends'} a CPU s"
+    heads = ["", *heads, "server CPU", "client CPU", "core 1 busy", per_cpu]
     widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
     for row in (heads, ["-" * width for width in widths], *rows):
         yield "| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |"
@@ -122,7 +125,7 @@ def _ratios(parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 def number(value: float) -> str:
     """Return a number with three significant digits, or whole with separators when it is large."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def _spread(found: Mapping[str, float] | None) -> str:
@@ -133,6 +136,5 @@ def _one(found: Mapping[str, float] | None) -> str:
     return f"{found['median']:.0%}" if found else "-"
 
 
-def _per_cpu(medians: Mapping[str, Any]) -> str:
-    found = medians.get("deliveries_per_cpu_s")
+def _value(found: Mapping[str, float] | None) -> str:
     return number(found["median"]) if found else "-"

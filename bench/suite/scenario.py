@@ -10,6 +10,7 @@ from typing import Any
 from suite import native, nginx, peers
 from suite.native import Figures, Load
 from suite.pgbench import Pgbench
+from suite.places import CLIENT_CORE
 from suite.site import Site
 
 #: A figure's name in a run, and how it reads in the table.
@@ -131,6 +132,7 @@ def flat(result: Figures) -> Figures:
     cpu = sum(value for key, value in result["cpu_s"].items() if key not in ("postgres", "redis"))
     if result["seconds"]:
         named["client_busy"] = round(result["client_cpu_s"] / result["seconds"], 3)
+        named["other_core_busy"] = result["cores_busy"][int(CLIENT_CORE)]
         named["server_busy"] = round(cpu / result["seconds"], 3)
     if cpu:
         named["deliveries_per_cpu_s"] = round(result["deliveries"] / cpu, 1)
