@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #define ROUND 1024
-#define DRAIN_SECONDS 10
 /* Of all connections, those whose joining is not measured: a server may need them to get warm. */
 #define UNMEASURED_JOINS 0.2
 
@@ -229,10 +228,10 @@ static void advance(int64_t at)
         enter(MEASURE, options.seconds);
     } else if (phase == MEASURE && at >= phase_ends) {
         measured = at - phase_began;
-        phase = DRAIN;
+        phase = DRAIN; /* from here on nothing new is sent */
         snapshot(true);
         say("measured");
-        enter(DRAIN, DRAIN_SECONDS);
+        enter(DRAIN, options.patience);
     } else if (phase == DRAIN && (tally_is_complete() || at >= phase_ends)) {
         phase = DONE;
     }

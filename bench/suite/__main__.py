@@ -96,20 +96,6 @@ def run_all(given: argparse.Namespace, scenarios: Sequence[Scenario]) -> report.
     return document
 
 
-def complaints(document: report.Document, names: Sequence[str]) -> list[str]:
-    """Return a sentence for every failure and every missed target of these scenarios."""
-    found = []
-    for name in names:
-        part = document["scenarios"].get(name, {"failures": {}, "ratios": {}})
-        found += [f"{name}: {variant} failed: {why}" for variant, why in part["failures"].items()]
-        found += [
-            f"{ratio}: {report.number(judged['median'])}, and the target is {judged['target']}"
-            for ratio, judged in part["ratios"].items()
-            if not judged["met"]
-        ]
-    return found
-
-
 def main() -> int:
     """Run what is asked for; return the exit status."""
     given = arguments()
@@ -127,7 +113,7 @@ def main() -> int:
     names = [scenario.name for scenario in scenarios]
     print()
     print(report.table(document, names))
-    wrong = complaints(document, names)
+    wrong = report.complaints(document, names)
     for sentence in wrong:
         print(f"MISSED  {sentence}")
     return 1 if wrong else 0

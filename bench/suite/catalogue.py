@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from suite.native import Load
 from suite.places import BOTH_CORES
+from suite.profile import Profile
 from suite.scenario import Ratio, Scenario, Variant, plain
-from suite.special import History, HttpBeside, Idle, Profile
+from suite.special import History, HttpBeside, Idle
 
 DELIVERIES = "deliveries_per_s"
 SENDS = "sends_per_s"
@@ -173,7 +174,7 @@ SCENARIOS: tuple[Scenario, ...] = (
             Variant("profile of fanout_1000", "hhc", load={"members": 1000, "window": 4}),
             Variant("profile of durable", "hhc", load=vars(FOURS)),
         ),
-        Load(seconds=8),
+        Load(seconds=6),
         figures=(DELIVERIES, SENDS),
         most_runs=1,
     ),

@@ -81,6 +81,7 @@ class Load:
         window: messages each sender keeps in flight, until its own copy and its ack have come.
         rate: sends per second of all senders together, on a schedule; 0 is the closed loop of ``window``.
         lazy_ms: sockets that only listen are read so often; 0 reads what has come at once.
+        patience: seconds without anything new that are too long.
         cores: of the load generator.
     """
 
@@ -97,6 +98,7 @@ class Load:
     handshakes: int = 50
     until_hello: bool = False
     stay: bool = False
+    patience: float = 15.0
     cores: str = CLIENT_CORE
 
     @property

@@ -123,6 +123,20 @@ def _ratios(parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
 
 
+def complaints(document: Document, names: Sequence[str]) -> list[str]:
+    """Return a sentence for every failure and every missed target of these scenarios."""
+    found = []
+    for name in names:
+        part = document["scenarios"].get(name, {"failures": {}, "ratios": {}})
+        found += [f"{name}: {variant} failed: {why}" for variant, why in part["failures"].items()]
+        found += [
+            f"{ratio}: {number(judged['median'])}, and the target is {judged['target']}"
+            for ratio, judged in part["ratios"].items()
+            if not judged["met"]
+        ]
+    return found
+
+
 def number(value: float) -> str:
     """Return a number with three significant digits, or whole with separators when it is large."""
     return f"{value:,.0f}" if abs(value) >= 999.5 else f"{value:.3g}"

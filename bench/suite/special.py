@@ -1,21 +1,15 @@
-"""Scenarios that are more than one load on one server: memory of idle connections, HTTP beside a full hub, history, the profile."""
+"""Scenarios that are more than one load on one server: memory of idle connections, HTTP beside a full hub, history."""
 
 from __future__ import annotations
 
-import contextlib
 import random
-import shutil
-import subprocess
 import time
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from suite import machine, native, peers, web
-from suite.native import Figures, Load, LoadError
-from suite.places import BUILD, CLIENT_CORE, pinned
+from suite.native import Figures
 from suite.scenario import Scenario, Variant, flat
 from suite.site import Site
 
@@ -26,9 +20,6 @@ HTTP_RATE = 50.0
 PAGE_ROWS = 50
 PAGES = 400
 _SETTLE_SECONDS = 20.0
-PY_SPY = BUILD / "venv" / "bench" / "bin" / "py-spy"
-PROFILE = BUILD / "bench-profile.txt"
-_PROFILE_ROWS = 45
 
 
 @dataclass(frozen=True)
@@ -124,92 +115,3 @@ class History(Scenario):
         token = site.token(1)
         web.times(server.port, token, paths[:20])
         return dict(web.figures(web.times(server.port, token, paths)))
-
-
-@dataclass(frozen=True)
-class Profile(Scenario):
-    """Where the worker's time goes, into build/bench-profile.txt. The figures are those of a server that is looked at."""
-
-    def measure(self, site: Site, variant: Variant, server: Any, seconds: float | None) -> Figures:
-        """Run twice: under py-spy, and under strace where it is installed."""
-        load = replace(self.load_of(variant, seconds), seconds=max(4.0, seconds or 0))
-        worker = machine.family(server.pid)[1]
-        parts: list[str] = []
-
-        def sample() -> Figures:
-            parts.append(_py_spy(site, worker, load))
-            return {}
-
-        def count() -> Figures:
-            parts.append(_strace(site, worker))
-            return {}
-
-        result = flat(native.run(site.workshop, server.target(), load, during=sample))
-        if shutil.which("strace"):
-            machine.settle(server.pid)
-            native.run(site.workshop, server.target(), load, during=count)
-        else:
-            parts.append("strace is not installed: no system calls were counted.\n")
-        _put(variant.name, parts)
-        return result
-
-
-def _put(name: str, parts: list[str]) -> None:
-    """Replace a load's part of the file."""
-    marker = "=" * 100
-    blocks = {}
-    if PROFILE.exists():
-        texts = [text for text in PROFILE.read_text().split(marker + "\n") if text.strip()]
-        blocks = {text.split("\n", 1)[0].strip(): text for text in texts}
-    blocks[name] = "\n".join([name, "", *parts])
-    PROFILE.write_text("".join(f"{marker}\n{text}" for text in blocks.values()))
-
-
-def _py_spy(site: Site, worker: int, load: Load) -> str:
-    """Return tables of the functions the worker was found in; with native frames where py-spy can read them."""
-    if not PY_SPY.exists():
-        raise LoadError("py-spy is not there: scripts/bootstrap bench")
-    output = site.workshop.directory("profile") / "stacks"
-    command = [
-        *(*pinned(CLIENT_CORE), str(PY_SPY), "record", "--pid", str(worker), "--rate", "250", "--nonblocking"),
-        *("--format", "raw", "--output", str(output), "--duration", str(max(1, int(load.seconds - 1)))),
-    ]
-    for options in (["--native"], []):
-        # --native has to stop the worker for each look
-        argv = [word for word in command if word != "--nonblocking"] if options else command
-        done = subprocess.run([*argv, *options], capture_output=True, text=True, check=False)
-        if done.returncode == 0 and output.exists() and output.read_text().strip():
-            kind = "Python and native frames" if options else "Python frames"
-            return f"py-spy, {kind}\n\n{_tables(output)}"
-    raise LoadError(f"py-spy failed: {done.stderr.strip()[-200:]}")
-
-
-def _tables(path: Path) -> str:
-    alone: Counter[str] = Counter()
-    below: Counter[str] = Counter()
-    for line in path.read_text().splitlines():
-        stack, _, count = line.rpartition(" ")
-        frames = stack.split(";")
-        alone[frames[-1]] += int(count)
-        for frame in set(frames):
-            below[frame] += int(count)
-    whole = sum(alone.values()) or 1
-    lines = []
-    for title, counts in (("itself", alone), ("with what it calls", below)):
-        lines.append(f"{'share':>7}  {title}")
-        lines += [f"{count / whole:7.1%}  {frame}" for frame, count in counts.most_common(_PROFILE_ROWS)]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _strace(site: Site, worker: int) -> str:
-    output = site.workshop.directory("profile") / "calls"
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(
-            ["timeout", "--signal=INT", "2", "strace", "-c", "-f", "-p", str(worker), "-o", output],
-            capture_output=True,
-            check=False,
-            timeout=30,
-        )
-    text = output.read_text() if output.exists() else "(nothing)"
-    return f"strace -c, 2 seconds of the same load\n\n{text}"
