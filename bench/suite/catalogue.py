@@ -148,14 +148,14 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "curve_members",
         "one room of more and more, one sender with 4 in flight",
-        tuple(Variant(f"{n:,} members", "hhc", load={"members": n}) for n in (100, 1000, 5000, 10_000)),
+        tuple(Variant(f"members: {n:,}", "hhc", load={"members": n}) for n in (100, 1000, 5000, 10_000)),
         Load(window=4),
         most_runs=2,
     ),
     Scenario(
         "curve_rooms",
         "more and more rooms of 10, each with a sender with 4 in flight",
-        tuple(Variant(f"{n:,} rooms", "hhc", load={"rooms": n}) for n in (1, 10, 100, 1000)),
+        tuple(Variant(f"rooms: {n:,}", "hhc", load={"rooms": n}) for n in (1, 10, 100, 1000)),
         Load(members=10, window=4),
         figures=(DELIVERIES, SENDS, "ack_p50_ms", "ack_p99_ms"),
         most_runs=2,

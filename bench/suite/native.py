@@ -193,6 +193,8 @@ def run(workshop: Workshop, target: Target, load: Load, during: Callable[[], Fig
             started.wait_for("measuring")
             extra = during()
         result = started.wait_for("result")
+    if load.senders and load.seconds and not result["deliveries"]:
+        raise LoadError("nothing arrived while it was measured; measure for longer")
     wrong = result["wrong_sockets"]
     if wrong:
         raise LoadError(
