@@ -24,7 +24,7 @@ check: ## Lint, contract tests and app tests: under 3 minutes, without root
 test: ## Everything, on real hosts and daemons (root)
 	@scripts/test
 
-bench: ## Measure acknowledged messages against bare database commits
+bench: ## Measure the chat side by side with others (quiet machine; see bench/README.md)
 	@scripts/bench
 
 fuzz: ## Give the frame parser a million random streams, and compare it with wsproto

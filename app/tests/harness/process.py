@@ -89,9 +89,11 @@ class Workshop:
 
     Args:
         prefix: start of the directory's name.
+        source: the application's sources to run.
     """
 
-    def __init__(self, prefix: str = "hhc-test-") -> None:
+    def __init__(self, prefix: str = "hhc-test-", source: Path = SOURCE) -> None:
+        self._source = source
         self.reaper = Reaper()
         self.root = Path(tempfile.mkdtemp(prefix=prefix))
         self.root.chmod(0o755)
@@ -104,9 +106,9 @@ class Workshop:
         home. (A capability to read is not enough: access(2), which alembic asks, ignores it.)
         """
         if self.account is None:
-            return SOURCE
+            return self._source
         copy = self.root / "src"
-        shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(self._source, copy, ignore=shutil.ignore_patterns("__pycache__"))
         for path in (copy, *copy.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
         return copy
