@@ -33,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 #: An event that overtook another is waited for this long before the database is asked.
 REORDER_GRACE_SECONDS = 0.05
+#: What a worker is asked to take back after a restart: half of what it was measured to. And the longest anybody is told to wait.
+RETURNS_PER_SECOND = 1000
+MAX_SPREAD_MS = 10_000
 #: How late the number of sockets is told.
 SIZE_SECONDS = 0.1
 
@@ -129,7 +132,7 @@ class Hub:
     def drain(self) -> None:
         """Tell every socket that this worker is leaving; their reconnects spread over a time that grows with their number."""
         self.draining = True
-        spread_ms = min(10_000, 500 + 5 * self.size)
+        spread_ms = min(MAX_SPREAD_MS, 500 + self.size * 1000 // RETURNS_PER_SECOND)
         for subscription in self._subscriptions():
             subscription.connection.post(encode(events.Drain(reconnect_after_ms=int(spread_ms * jitter(0.0, 1.0)))))
 
