@@ -95,6 +95,7 @@ def test_figures_are_those_of_all_workers_and_survive_one(own_site: Callable[...
     for number, socket in enumerate(sockets):
         socket.send_json(type="send", client_id=str(uuid.uuid4()), conversation_id=room.id, body=str(number))
         socket.expect("ack")
+    wait_until(lambda: server.metric("chat_websocket_connections_active") == 8, 10, "8 connections counted")
     for _ in range(6):  # whichever worker answers
         assert server.metric("chat_messages_sent_total") == 8
         assert server.metric("chat_acks_total") == 8

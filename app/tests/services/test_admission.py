@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from uuid import UUID, uuid4
 
+import gevent
 import pytest
 import sqlalchemy as sa
 
@@ -89,3 +90,47 @@ def test_looking_up_is_limited_too_and_then_asks_nobody(
     asked.clear()
     assert gate.look_up([new(1)] * 3, [verdict] * 3) == [verdict] * 3
     assert asked == []
+
+
+class CountedLimits(MemoryLimits):
+    """Limits on a clock that stands, which count how often they were asked."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: 1000.0)
+        self.asked = 0
+
+    def take(
+        self, kind: str, wanted: Mapping[str, int], *, limit: int, window_ms: int = 60_000
+    ) -> Mapping[str, tuple[int, int]]:
+        """See ``Limits``."""
+        self.asked += 1
+        return super().take(kind, wanted, limit=limit, window_ms=window_ms)
+
+
+def test_who_keeps_sending_is_asked_for_once_in_a_while_and_gets_exactly_the_limit(club: Club) -> None:
+    limits = CountedLimits()
+    gate = MessageAdmission(limits, club.ctx.engine, 40)
+    verdicts = [refused(gate.admit([new(1)]))[0] for _ in range(45)]
+    assert verdicts == [False] * 40 + [True] * 5
+    assert limits.asked <= 40 // 5 + 1 + 5, "one turn for five messages, and one for each refusal"
+    many = MessageAdmission(CountedLimits(), club.ctx.engine, 40)
+    assert refused(many.admit([new(1) for _ in range(45)])) == [False] * 40 + [True] * 5
+
+
+def test_what_was_taken_in_advance_and_not_used_is_given_back(club: Club, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "ADVANCE_SECONDS", 0.02)
+    limits = CountedLimits()
+    here, there = (MessageAdmission(limits, club.ctx.engine, 40) for _ in range(2))  # two workers
+    assert refused(here.admit([new(1)])) == [False]
+    assert refused(there.admit([new(1) for _ in range(36)])) == [False] * 35 + [True], "four are held elsewhere"
+    gevent.sleep(0.1)
+    assert refused(there.admit([new(1) for _ in range(5)])) == [False] * 4 + [True]
+
+
+def test_a_small_limit_is_counted_one_by_one(club: Club) -> None:
+    limits = CountedLimits()
+    here, there = (MessageAdmission(limits, club.ctx.engine, 9) for _ in range(2))
+    for number in range(9):
+        assert refused((here, there)[number % 2].admit([new(1)])) == [False]
+    assert limits.asked == 9
+    assert refused(here.admit([new(1)])) == [True]
