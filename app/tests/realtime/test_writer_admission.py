@@ -33,6 +33,7 @@ class Gates:
         self.happened: list[str] = []
         self.rows = 0
         self.is_away = False
+        self.at_once: set[New] = set()
         self.admit_gate, self.append_gate, self.look_up_gate = Event(), Event(), Event()
         for gate in (self.admit_gate, self.append_gate, self.look_up_gate):
             gate.set()
@@ -42,6 +43,10 @@ class Gates:
         self.admitted.append(list(batch))
         self.admit_gate.wait()
         return [RateLimitedError("no") if new.startswith("eve") else None for new in batch]
+
+    def admit_at_once(self, new: New) -> bool:
+        """Admit what the test says."""
+        return new in self.at_once
 
     def look_up(self, refused: Sequence[New], verdicts: Sequence[ChatError]) -> Sequence[Row | ChatError]:
         """Know what eve calls old."""
@@ -280,3 +285,19 @@ def value_of(name: str) -> float:
     """Return the sum of a metric's samples of this name."""
     lines = metrics.exposition().decode().splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+
+def test_who_can_be_admitted_at_once_skips_the_stage_but_overtakes_nobody(gates: Gates, make: Make) -> None:
+    writer = make()
+    gates.at_once = {"b", "c"}
+    gates.admit_gate.clear()
+    answers: list[str] = []
+    for new in ("a", "b"):
+        writer.submit_nowait(new, lambda row, new=new: answers.append(new))  # type: ignore[misc]
+    gevent.sleep(0.01)
+    assert answers == [] and gates.admitted == [["a", "b"]]
+    gates.admit_gate.set()
+    settle(lambda: answers == ["a", "b"], "both, in order")
+    writer.submit_nowait("c", lambda row: answers.append("c"))
+    settle(lambda: answers == ["a", "b", "c"], "the third")
+    assert gates.admitted == [["a", "b"]], "the third asked nobody"

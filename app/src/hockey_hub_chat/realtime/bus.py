@@ -8,6 +8,7 @@ over when they come back. ``MemoryBus`` is the same for a single process.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -29,6 +30,8 @@ log = structlog.get_logger(__name__)
 CHANNEL = "hhc:events"
 #: Events in one PUBLISH.
 MAX_PUBLISH = 500
+#: Between two PUBLISHes at the least: what comes meanwhile goes together. Each costs us, Redis and every other worker a turn.
+PACE_SECONDS = 0.002
 #: Events held while a publish is under way; past that the oldest are merged as if their publish had failed.
 MAX_QUEUE = 10_000
 #: Merged events held while Redis is away, of each kind. Hubs compare with the database at every reconnect, so past
@@ -198,6 +201,7 @@ class RedisBus:
         self._flushed.set()
         self._subscribed = Event()
         self._publishing = True
+        self._published_at = 0.0
         self._greenlets: list[gevent.Greenlet] = []
         self._clients: list[redis.Redis] = []
         self._publisher: Line | None = None
@@ -260,6 +264,9 @@ class RedisBus:
                 self._flushed.set()
                 self._wake.clear()
                 self._wake.wait()
+            if (early := self._published_at + PACE_SECONDS - time.monotonic()) > 0:
+                gevent.sleep(early)
+            self._published_at = time.monotonic()
             batch = self._next_batch()
             try:
                 self._publish_now(batch)

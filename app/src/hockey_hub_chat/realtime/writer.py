@@ -65,6 +65,9 @@ class Admission(Protocol[_N, S]):
     def admit(self, batch: Sequence[_N]) -> Sequence[ChatError | None]:
         """Return for each message None, or why it may not be stored. May wait; the next batch gathers meanwhile."""
 
+    def admit_at_once(self, new: _N) -> bool:
+        """Whether a message may be stored, if that can be said without waiting; False says nothing."""
+
     def look_up(self, refused: Sequence[_N], verdicts: Sequence[ChatError]) -> Sequence[S | ChatError]:
         """Return the answers to messages that were refused. May wait for the database; nobody else waits for it."""
 
@@ -167,9 +170,17 @@ class Writer(Generic[N, S]):
             raise UnavailableError("The server is restarting; send again.")
         if len(self._arrived) + len(self._queue) + len(self._refused) >= self._max_queue:
             raise UnavailableError("Too many messages are waiting; send again shortly.")
-        if not self._inbox:
-            self._inbox_filled.set()
-        self._inbox.append(_Entry(new, deliver, time.monotonic()))
+        inbox, filled = self._inbox, self._inbox_filled
+        if (
+            self._admission is not None
+            and not self._arrived  # nothing of this sender may be overtaken
+            and not self._admitting
+            and self._admission.admit_at_once(new)
+        ):
+            inbox, filled = self._queue, self._has_work
+        if not inbox:
+            filled.set()
+        inbox.append(_Entry(new, deliver, time.monotonic()))
 
     def stop(self, timeout: float) -> bool:
         """Take nothing more, commit and answer what is held. Returns whether all was answered within ``timeout`` seconds."""

@@ -81,6 +81,15 @@ class MessageAdmission:
         count_refusals(_KIND, len(batch) - verdicts.count(None))
         return verdicts
 
+    def admit_at_once(self, new: NewMessage) -> bool:
+        """Use a token that is held."""
+        held = self._held.get(new.sender_id, 0)
+        if not held:
+            return False
+        self._held[new.sender_id] = held - 1
+        self._used.add(new.sender_id)
+        return True
+
     def _use_held(self, wanted: dict[int, int]) -> dict[int, int]:
         """Use what is held; return what each sender still lacks."""
         held = self._held
