@@ -31,6 +31,8 @@ __all__ = ["AppContext", "build"]
 
 #: A limit that cannot be asked within this time is counted in process.
 _LIMIT_TIMEOUT_SECONDS = 0.25
+#: How long the writer waits for answers to leave before it commits a few messages.
+BREATH_SECONDS = 0.001
 
 
 def build(settings: Settings, *, with_realtime: bool = True) -> AppContext:
@@ -54,7 +56,7 @@ def build(settings: Settings, *, with_realtime: bool = True) -> AppContext:
         engine=engine,
         reactor=reactor,
         hub=Hub(_hub_source(engine), bus, reactor),
-        writer=_writer(settings, engine, bus, limits),
+        writer=_writer(settings, engine, bus, limits, reactor),
         bus=bus,
         limits=limits,
         keys=tokens.load_keys(settings),
@@ -94,7 +96,9 @@ def stop(ctx: AppContext) -> None:
     ctx.engine.dispose()
 
 
-def _writer(settings: Settings, engine: sa.Engine, bus: Bus, limits: Limits) -> Writer[NewMessage, StoredMessage]:
+def _writer(
+    settings: Settings, engine: sa.Engine, bus: Bus, limits: Limits, reactor: Reactor
+) -> Writer[NewMessage, StoredMessage]:
     def append(batch: Sequence[NewMessage]) -> Sequence[StoredMessage | ChatError]:
         if appender is not None:
             return appender.append(batch)
@@ -122,6 +126,7 @@ def _writer(settings: Settings, engine: sa.Engine, bus: Bus, limits: Limits) -> 
         is_conflict=is_conflict,
         on_committed=publish,
         admission=MessageAdmission(limits, engine, settings.message_rate_limit),
+        breathe=lambda: reactor.wait_written(BREATH_SECONDS),
         release=release,
     )
 

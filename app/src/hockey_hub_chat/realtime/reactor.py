@@ -8,8 +8,8 @@ each socket gets everything of the tick in one ``write``, an ack together with t
 Rules that hold it together:
 
 - Nothing here waits for a peer. Owners' calls must not wait either.
-- Long work is sliced: after ``SLICE_SECONDS`` of writing the other greenlets (HTTP, the writer, the bus) run and new sockets are
-  read; what became due meanwhile for others goes out before the rest of a large broadcast goes on.
+- Long work is sliced: between two slices sockets are read and the other greenlets (HTTP, the writer, the bus) run; what became due
+  meanwhile for others goes out before the rest of a large broadcast goes on.
 - Small rooms are spread before large ones, so a broadcast to thousands delays nobody's answer.
 - gunicorn knows nothing of adopted sockets: admission, drain and shutdown are ours.
 """
@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import gevent
 import gevent.monkey
 import structlog
+from gevent.event import Event
 
 from hockey_hub_chat import events
 from hockey_hub_chat.realtime import wire
@@ -32,10 +33,11 @@ from hockey_hub_chat.realtime.connection import Connection
 
 log = structlog.get_logger(__name__)
 
-#: How long sockets are written before others get their turn.
-SLICE_SECONDS = 0.004
-#: Sockets written between two looks at the clock.
-_SLICE_SOCKETS = 64
+#: How long sockets are written before the other greenlets get their turn, unless something has arrived.
+SLICE_SECONDS = 0.002
+#: Sockets written between two looks at what has arrived: a quarter of a millisecond. Who was written first may have answered, and
+#: its messages can be at the database while the others are written.
+_SLICE_SOCKETS = 32
 #: Sockets read in one tick.
 _MAX_EVENTS = 512
 #: How often heartbeats and deadlines are looked at.
@@ -76,6 +78,7 @@ class Reactor:
         self._slots: list[list[Connection]] = [[] for _ in range(heartbeat_seconds)]
         self._slot = 0
         self._scheduled = True  # until the greenlet waits for the first time
+        self._rests = Event()
         self._loop: Any = None
         self._runner: Any = None
         self._watcher: Any = None
@@ -133,6 +136,11 @@ class Reactor:
         if not self._scheduled:
             self._wake()
 
+    def wait_written(self, timeout: float) -> None:
+        """Wait until everything that is due was written, for at most ``timeout`` seconds."""
+        if self._scheduled:
+            self._rests.wait(timeout)
+
     # --- for connections -----------------------------------------------------------------------------------------------
 
     def dirty(self, connection: Connection) -> None:
@@ -186,7 +194,9 @@ class Reactor:
                 self._let_others()
                 continue
             self._scheduled = False
+            self._rests.set()
             hub.switch()
+            self._rests.clear()
 
     def _let_others(self) -> None:
         """Give everybody else one turn, whoever waits for a socket included.
@@ -201,10 +211,11 @@ class Reactor:
         batch, self._dirty = self._dirty, []
         self._write_in_slices(batch)
 
-    def _receive(self) -> None:
-        """Let every socket that has something for us, or room for more, have its turn."""
+    def _receive(self) -> bool:
+        """Let every socket that has something for us, or room for more, have its turn. Returns whether there were any."""
         connections = self._connections
-        for fd, event in self._epoll.poll(0, _MAX_EVENTS):
+        ready = self._epoll.poll(0, _MAX_EVENTS)
+        for fd, event in ready:
             connection = connections.get(fd)
             if connection is None:
                 continue
@@ -219,6 +230,7 @@ class Reactor:
             except Exception:
                 log.exception("socket_failed")
                 connection.close(events.CLOSE_INTERNAL, "our mistake")
+        return bool(ready)
 
     def _spread(self, most: int | None = None) -> None:
         """Post what was said in rooms, the smallest first; with ``most`` those of more members are left for the next tick."""
@@ -243,10 +255,11 @@ class Reactor:
         for start in range(0, len(batch), _SLICE_SOCKETS):
             self._write(batch[start : start + _SLICE_SOCKETS] if len(batch) > _SLICE_SOCKETS else batch)
             left = len(batch) - start - _SLICE_SOCKETS
-            if left <= 0 or time.monotonic() < until:
+            if left <= 0:
+                return
+            if not self._receive() and time.monotonic() < until:
                 continue
             self._let_others()
-            self._receive()
             self._spread(left)
             if self._dirty and len(self._dirty) < left:
                 newer, self._dirty = self._dirty, []

@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 MAX_BATCH = 500
 MAX_QUEUE = 10_000
+#: Fewer messages than this are worth a moment's wait for more: see ``breathe``.
+FEW = 8
 #: How long a message waits for a database that is away before its sender is told to try again.
 PATIENCE_SECONDS = 10.0
 #: One transaction may not take longer, or a connection into nowhere would block everybody behind it.
@@ -93,6 +95,8 @@ class Writer(Generic[N, S]):
         on_committed: called after each commit with everything stored, repeats included; publishes. Must not wait. Between the
             answers to the senders and this nothing else runs, so both may leave in one packet.
         admission: decides what may be stored; None: everything.
+        breathe: called between a batch and one of few messages; may wait a millisecond, until the answers to the former have left.
+            Who is answered sends again: then they go together, in one commit and one write for each socket, not in turns.
         release: lets go of what ``append`` holds; called when the writer has stopped.
     """
 
@@ -104,6 +108,7 @@ class Writer(Generic[N, S]):
         is_conflict: Callable[[Exception], bool],
         on_committed: Callable[[Sequence[S]], None],
         admission: Admission[N, S] | None = None,
+        breathe: Callable[[], None] = lambda: None,
         release: Callable[[], None] = lambda: None,
         max_batch: int = MAX_BATCH,
         max_queue: int = MAX_QUEUE,
@@ -114,6 +119,7 @@ class Writer(Generic[N, S]):
         self._is_conflict = is_conflict
         self._on_committed = on_committed
         self._admission = admission
+        self._breathe = breathe
         self._release = release
         self._max_batch = max_batch
         self._max_queue = max_queue
@@ -299,6 +305,8 @@ class Writer(Generic[N, S]):
             if not self._queue:
                 self._has_work.clear()
                 self._has_work.wait()
+            elif len(self._queue) < FEW:
+                self._breathe()
             self._commit_next(self._max_batch)
             self._note_idle()
 
