@@ -78,6 +78,7 @@ class Reactor:
         self._slots: list[list[Connection]] = [[] for _ in range(heartbeat_seconds)]
         self._slot = 0
         self._scheduled = True  # until the greenlet waits for the first time
+        self._left = 0  # of the batch that is being written
         self._rests = Event()
         self._loop: Any = None
         self._runner: Any = None
@@ -137,8 +138,9 @@ class Reactor:
             self._wake()
 
     def wait_written(self, timeout: float) -> None:
-        """Wait until everything that is due was written, for at most ``timeout`` seconds."""
-        if self._scheduled:
+        """Wait until what is due was written, for at most ``timeout`` seconds; not when it is so little that it is out at once."""
+        due = self._left + len(self._dirty) + sum(map(len, self._spreads))
+        if due > _SLICE_SOCKETS:
             self._rests.wait(timeout)
 
     # --- for connections -----------------------------------------------------------------------------------------------
@@ -255,6 +257,7 @@ class Reactor:
         for start in range(0, len(batch), _SLICE_SOCKETS):
             self._write(batch[start : start + _SLICE_SOCKETS] if len(batch) > _SLICE_SOCKETS else batch)
             left = len(batch) - start - _SLICE_SOCKETS
+            self._left = max(0, left)
             if left <= 0:
                 return
             if not self._receive() and time.monotonic() < until:
