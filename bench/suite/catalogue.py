@@ -95,6 +95,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     _latency("", "50 senders in rooms of 4, 2,500 sends/s on a schedule", replace(FOURS, rate=2500)),
     _latency("_room100", "one room of 100, 100 sends/s on a schedule", Load(members=100, rate=100)),
+    _latency("_room1000", "one room of 1,000, 10 sends/s on a schedule", Load(members=1000, rate=10)),
     Scenario(
         "lone",
         "one sender with one in flight, nobody else",

@@ -204,10 +204,7 @@ class Connection:
 
     def _take(self, data: bytes) -> None:
         self._heard = True
-        parser = self._parser
-        self._dispatch(parser.receive(data))
-        if parser.failure is not None and self.close_code is None and self._backlog is None:
-            self.close(*parser.failure)
+        self._dispatch(self._parser.receive(data))
 
     def _dispatch(self, received: list[tuple[int, bytes]]) -> None:
         for number, (opcode, payload) in enumerate(received):
