@@ -376,3 +376,22 @@ def test_stopping_cuts_what_is_left_and_closes_every_descriptor() -> None:
     assert [owner.codes for owner in owners] == [[1006]] * 3
     del reactor, peers, owners, peer
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+def test_who_waits_for_what_is_due_waits_only_when_it_is_much(
+    reactor: Reactor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reactor_module, "SLICE_SECONDS", 0.0)  # everybody has a turn between two slices
+    crowd = [Peer(reactor) for _ in range(reactor_module._SLICE_SOCKETS * 4)]
+    room = Broadcast(reactor)
+    for peer in crowd:
+        room.add(peer.connection)
+
+    def missing_after_a_wait() -> int:
+        reactor.wait_written(5)
+        return sum(not numbers(peer) for peer in crowd)
+
+    crowd[0].connection.post(text(0))
+    assert gevent.spawn(missing_after_a_wait).get(timeout=5) > 0, "nothing but one frame was due"
+    room.send(text(1))
+    assert gevent.spawn(missing_after_a_wait).get(timeout=5) == 0

@@ -301,3 +301,27 @@ def test_who_can_be_admitted_at_once_skips_the_stage_but_overtakes_nobody(gates:
     writer.submit_nowait("c", lambda row: answers.append("c"))
     settle(lambda: answers == ["a", "b", "c"], "the third")
     assert gates.admitted == [["a", "b"]], "the third asked nobody"
+
+
+def test_a_few_that_wait_are_let_gather_and_many_are_not(gates: Gates, make: Make) -> None:
+    breaths: list[int] = []
+    writer = make(breathe=lambda: breaths.append(len(gates.appended)))
+    gates.at_once = {str(number) for number in range(100)}
+    gates.append_gate.clear()
+    gevent.sleep(0)  # its greenlets wait for work
+    writer.submit_nowait("0", lambda row: None)
+    gevent.sleep(0.01)
+    assert gates.appended == [["0"]] and breaths == [], "one alone waits for nobody"
+    for number in (1, 2):
+        writer.submit_nowait(str(number), lambda row: None)
+    gates.append_gate.set()
+    settle(lambda: gates.appended == [["0"], ["1", "2"]], "the few")
+    assert breaths == [1]
+    gates.append_gate.clear()
+    writer.submit_nowait("3", lambda row: None)
+    gevent.sleep(0.01)
+    for number in range(4, 40):
+        writer.submit_nowait(str(number), lambda row: None)
+    gates.append_gate.set()
+    settle(lambda: len(gates.appended) == 4, "the many")
+    assert breaths == [1]
