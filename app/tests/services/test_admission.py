@@ -134,3 +134,11 @@ def test_a_small_limit_is_counted_one_by_one(club: Club) -> None:
         assert refused((here, there)[number % 2].admit([new(1)])) == [False]
     assert limits.asked == 9
     assert refused(here.admit([new(1)])) == [True]
+
+
+def test_what_is_held_is_bounded_however_high_the_limit(club: Club) -> None:
+    limits = CountedLimits()
+    here, there = (MessageAdmission(limits, club.ctx.engine, 1_000_000) for _ in range(2))
+    assert refused(here.admit([new(1)])) == [False]
+    assert limits.take("message", {"1": 1_000_000}, limit=1_000_000)["1"][0] == 1_000_000 - 1 - admission.ADVANCE_MOST
+    assert refused(there.admit([new(2)])) == [False]

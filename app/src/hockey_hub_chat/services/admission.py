@@ -26,8 +26,10 @@ from hockey_hub_chat.storage.messages import NewMessage, StoredMessage
 
 #: Past its limit a person may still ask so many times a minute whether a repeated message is stored already.
 RETRY_LOOKUPS_PER_MINUTE = 300
-#: The part of the limit that is taken in advance, and how long it may lie unused.
+#: The part of the limit that is taken in advance, at most how many that may be, and how long they may lie unused. What a worker holds
+#: when it is killed its sender has to earn again.
 ADVANCE_PART = 10
+ADVANCE_MOST = 100
 ADVANCE_SECONDS = 1.0
 _KIND = "message"
 
@@ -46,7 +48,7 @@ class MessageAdmission:
         self._engine = engine
         self._per_minute = per_minute
         self._lookups = MemoryLimits()
-        self._advance = per_minute // ADVANCE_PART
+        self._advance = min(per_minute // ADVANCE_PART, ADVANCE_MOST)
         self._held: dict[int, int] = {}
         self._used: set[int] = set()  # who has used of what is held since the last look
         self._looking = False
