@@ -73,10 +73,10 @@ class ChatWorker(GeventWorker):  # type: ignore[misc]  # gunicorn is published w
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         """Serve one connection; remembered while it waits for a request, so that leaving need not wait for it."""
-        if self.quick is not None and listener not in self.metrics_listeners and self.quick.try_open(client):
-            return
         self._idle.add(client)
         try:
+            if self.quick is not None and listener not in self.metrics_listeners and self.quick.try_open(client):
+                return
             super().handle(listener, client, addr)
         finally:
             self._idle.discard(client)

@@ -254,6 +254,21 @@ def test_a_fault_of_one_owner_closes_that_socket_alone(reactor: Reactor) -> None
     assert not good.connection.closing
 
 
+def test_a_fault_while_writing_strands_nobody(reactor: Reactor) -> None:
+    gone, others = Peer(reactor), [Peer(reactor) for _ in range(3)]
+
+    def fail(code: int) -> None:
+        raise ZeroDivisionError
+
+    Owner(gone).closed = fail  # type: ignore[method-assign]
+    gone.leave()
+    for peer in (gone, *others):
+        peer.connection.post(text(1))
+    settle(lambda: all(numbers(peer) == [1] for peer in others), "the others")
+    others[0].connection.post(text(2))
+    settle(lambda: numbers(others[0]) == [1, 2], "and later")
+
+
 def test_a_paused_socket_is_read_later_and_in_order(reactor: Reactor) -> None:
     peer = Peer(reactor)
     owner = Owner(peer)

@@ -190,8 +190,11 @@ class Reactor:
         while True:
             try:
                 self._tick()
-            except Exception:  # one fault must not end every socket of the worker
+            except (
+                Exception
+            ):  # one fault must not end every socket of the worker, nor strand those that were to be written
                 log.exception("reactor_failed")
+                self._dirty = [c for c in self._connections.values() if c._pending is not None]
             if self._dirty or self._spreads:
                 self._let_others()
                 continue
@@ -246,7 +249,10 @@ class Reactor:
             if most is not None and len(spreadable) > most:
                 self._spreads += spreads[number:]
                 return
-            spreadable.spread()
+            try:
+                spreadable.spread()
+            except Exception:
+                log.exception("reactor_failed")
 
     def _write_in_slices(self, batch: list[Connection]) -> None:
         """Write a batch; what becomes due between two slices goes first, if it is the smaller part.
