@@ -13,6 +13,8 @@ from suite.scenario import TITLES, Scenario
 Document = dict[str, Any]
 #: Changed with the meaning of what is in the file.
 FORMAT = 1
+#: Of its core; a generator busier than that may be what was measured.
+CLIENT_SHARE = 0.8
 
 
 def load(path: Path) -> Document:
@@ -93,6 +95,8 @@ def _scenario(name: str, part: Mapping[str, Any]) -> Iterator[str]:
     for variant, medians in part["medians"].items():
         cells = [_spread(medians.get(figure)) for figure in figures]
         cells += [_one(medians.get(f"{who}_busy")) for who in ("server", "client", "other_core")]
+        if medians.get("client_busy", {"median": 0})["median"] > CLIENT_SHARE:
+            cells[-2] += " too much"
         cells.append(_value(medians.get("deliveries_per_cpu_s" if by_delivery else "sends_per_cpu_s")))
         rows.append([variant.ljust(wide), *cells])
     per_cpu = f"{'deliveries' if by_delivery else 'sends'} a CPU s"

@@ -69,3 +69,10 @@ def test_the_files_hold_what_was_written_and_a_strange_one_counts_as_none(tmp_pa
     assert "| ours_vs_theirs | 3 " in (tmp_path / "bench.md").read_text()
     path.write_text(json.dumps({"format": 0, "scenarios": {"old": {}}}))
     assert report.load(path)["scenarios"] == {}
+
+
+def test_a_generator_that_may_be_the_bottleneck_is_named() -> None:
+    busy = [{RATE: 10.0, "client_busy": 0.9}]
+    part = report.entry(SCENARIO, {"ours": busy, "theirs": runs(10)}, {}, {}, {})
+    document = {"format": report.FORMAT, "scenarios": {"fanout": part}}
+    assert report.table(document).count("90% too much") == 1
