@@ -16,6 +16,7 @@ class Receiver(Protocol):
     """Who hears it: ``connection.Connection``."""
 
     def post(self, frame: bytes) -> bool: ...
+    def post_each(self, frames: list[bytes]) -> None: ...
 
 
 class Spreader(Protocol):
@@ -80,6 +81,5 @@ class Broadcast:
             for member in self.members:
                 member.post(chunk)
         else:
-            for frame in frames:
-                for member in self.members:
-                    member.post(frame)
+            for member in self.members:
+                member.post_each(frames)

@@ -138,6 +138,19 @@ class Connection:
             self._pending = [pending, frame]  # type: ignore[list-item]  # mypy does not follow type()
         return True
 
+    def post_each(self, frames: list[bytes]) -> None:
+        """Queue whole frames that the reactor may have to write by themselves; never waits."""
+        if self.close_code is not None:
+            return
+        pending = self._pending
+        if pending is None:
+            self._pending = frames.copy()
+            self._reactor.dirty(self)
+        elif type(pending) is list:
+            pending += frames
+        else:
+            self._pending = [pending, *frames]  # type: ignore[list-item]  # mypy does not follow type()
+
     def wait_roomy(self, timeout: float) -> bool:
         """Write what is queued, and wait until little is left; for bulk senders such as a resume.
 

@@ -304,12 +304,14 @@ class Reactor:
                 connection._close_sent()
 
     def _write_each(self, connection: Connection, frames: list[bytes]) -> None:
-        for frame in frames[:-1]:
+        """Write each frame by itself."""
+        write = os.write
+        for frame in frames:
             if connection._outbox is not None:
                 connection._queue(frame)
                 continue
             try:
-                sent = os.write(connection.fd, frame)
+                sent = write(connection.fd, frame)
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -317,8 +319,8 @@ class Reactor:
                 return
             if sent != len(frame):
                 connection._blocked(frame, sent)
-        connection._pending = frames[-1]
-        self._write((connection,))
+        if connection.close_code is not None and connection._outbox is None and connection._pending is None:
+            connection._close_sent()
 
     # --- time ----------------------------------------------------------------------------------------------------------
 
