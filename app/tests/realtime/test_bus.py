@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 import gevent
 import orjson
 import pytest
+import redis
 from gevent.event import Event
 from hypothesis import given
 from hypothesis import strategies as st
@@ -331,3 +332,12 @@ def has_all_or_compares(process: BusProcess, since: int) -> bool:
     marker = [event["seq"] for event in process.of("ReadPositionMoved")][-1:] == [77]
     everything = told and marker and {"SessionEnded", "MembershipChanged"} <= kinds
     return everything or "missed" in [event["kind"] for event in process.heard[since:]]
+
+
+def test_a_payload_nobody_can_read_leaves_the_subscription_standing() -> None:
+    missed: list[int] = []
+    bus = RedisBus(redis.Redis)  # never connected: only what it hears is tried
+    bus._on_missed = lambda: missed.append(1)
+    for payload in (b"hello", b'[["typing",{}]]', b"\xff"):
+        bus._take(payload)
+    assert len(missed) == 3

@@ -493,3 +493,20 @@ def test_random_interleavings_bring_each_message_exactly_once(seed: int) -> None
     gevent.sleep(0.3)  # a comparison later still nothing is doubled
     assert complete()
     site.close()
+
+
+def test_a_reader_who_comes_back_to_many_rooms_is_not_taken_for_a_slow_one() -> None:
+    site = Site()
+    for room in range(1, 61):
+        site.room(1, conversation_id=room)
+    keeps = site.connect(1).resume()  # keeps the rooms warm
+    for room in range(1, 61):
+        for _ in range(30):
+            site.say("y" * 1900, conversation_id=room)
+        gevent.sleep(0.001)
+        keeps.peer.read()
+    back = site.connect(1)
+    resuming = gevent.spawn(back.resume, {room: 0 for room in range(1, 61)})
+    settle(lambda: bool(back.peer.read()) and resuming.dead and bool(back.of("resumed")), "everything", 15)
+    assert back.connection.close_code is None and len(back.of("message")) == 60 * 30
+    site.close()

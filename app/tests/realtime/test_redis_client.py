@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
 import gevent
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from harness.redis_server import RedisServer
 from hockey_hub_chat.config import Settings
@@ -97,3 +100,16 @@ def test_a_subscription_hears_its_channel_and_knows_silence_from_death(server: R
         with pytest.raises(redis.RedisError):
             subscription.receive(5)
     client.close()
+
+
+def test_a_long_outage_uses_nothing_up() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        client = redis.Redis(host="127.0.0.1", port=nobody.getsockname()[1], retry=Retry(NoBackoff(), 0))
+        line = Line(client)
+        for _ in range(150):
+            for attempt in (lambda: line.ask("PING"), lambda: Subscription(client, "c")):
+                with pytest.raises(redis.ConnectionError) as refused:
+                    attempt()
+                assert not isinstance(refused.value, redis.exceptions.MaxConnectionsError)
+        client.close()

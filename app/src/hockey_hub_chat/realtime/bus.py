@@ -362,7 +362,17 @@ class RedisBus:
                     self._subscribed.set()
                     self._on_missed()
                 elif kind == b"message" and not data.startswith(self._origin):
-                    self._deliver(decode_events(data))
+                    self._take(data)
+
+    def _take(self, payload: bytes) -> None:
+        """Deliver one payload; of what cannot be read only the database can tell what it said."""
+        try:
+            events = decode_events(payload)
+        except Exception:
+            log.exception("bus_payload_unreadable")
+            self._on_missed()
+            return
+        self._deliver(events)
 
     def _deliver(self, events: Sequence[BusEvent]) -> None:
         try:

@@ -116,7 +116,7 @@ class Connection:
     def listen(self, received: bytes = b"") -> None:
         """Begin to read. ``received`` are bytes that came along with the handshake."""
         if self.fd >= 0:
-            self._reactor.watch(self, read=self.close_code is None)
+            self._reactor.watch(self, read=True)
             if received:
                 self._take(received)
 
@@ -294,6 +294,7 @@ class Connection:
                 self._lost()
                 return
             self._outbox_bytes -= sent
+            self._heard = True  # it takes what it is owed: our ping may wait behind that
             if sent < len(part):
                 outbox[0] = memoryview(part)[sent:]
                 break

@@ -307,6 +307,10 @@ class Reactor:
         """Write each frame by itself."""
         write = os.write
         for frame in frames:
+            if (
+                connection._pending is not None
+            ):  # it was too slow, and is being closed: nothing may follow what was dropped
+                return
             if connection._outbox is not None:
                 connection._queue(frame)
                 continue

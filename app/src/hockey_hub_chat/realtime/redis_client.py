@@ -86,7 +86,7 @@ class Line:
 
     def _ask(self, command: tuple[bytes | str | float, ...]) -> Any:
         if self._connection is None:
-            self._connection = self._client.connection_pool.make_connection()
+            self._connection = _connection_of(self._client)
         try:
             self._connection.send_command(*command, check_health=False)
             return self._connection.read_response()
@@ -109,8 +109,7 @@ class Subscription:
     """
 
     def __init__(self, client: redis.Redis, channel: str) -> None:
-        pool: Any = client.connection_pool
-        self._connection = pool.make_connection()
+        self._connection = _connection_of(client)
         try:
             self._connection.send_command("SUBSCRIBE", channel, check_health=False)
         except BaseException:
@@ -137,6 +136,12 @@ class Subscription:
     def close(self) -> None:
         """Close the connection."""
         self._connection.disconnect()
+
+
+def _connection_of(client: redis.Redis) -> Any:
+    """Return a connection of our own: the pool would count it for ever, and refuse all after its hundredth."""
+    pool: Any = client.connection_pool
+    return pool.connection_class(**pool.connection_kwargs)
 
 
 def connection_name() -> str:

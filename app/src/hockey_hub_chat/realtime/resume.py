@@ -62,13 +62,14 @@ class Resumer:
                 return
             rooms = [hub.enter(subscription, conversation_id) for conversation_id in mine]
             hub.establish(rooms)
+            unwritten = [0]
             for room in rooms:
                 start = cursors.get(room.id)
                 # after a resume that failed half-way, what this socket was already sent counts
                 known = subscription.cursors.get(room.id) if subscription.cursors is not None else None
                 if known is not None:
                     start = known if start is None else max(known, start)
-                if not self._catch_up(subscription, room, start):
+                if not self._catch_up(subscription, room, start, unwritten):
                     return
             if subscription.state != "resuming":
                 return
@@ -96,17 +97,23 @@ class Resumer:
             subscription.cursors = {}
         subscription.cursors[room.id] = seq
 
-    def _catch_up(self, subscription: Subscription, room: Room, start: int | None) -> bool:
+    def _catch_up(self, subscription: Subscription, room: Room, start: int | None, unwritten: list[int]) -> bool:
         """Send what ``subscription`` misses of one room, then let it receive live. Returns False when the socket is done for.
 
         Between the last check of the room's head and joining nothing waits, so a message either is in what was sent here
-        or arrives through the room: never neither, never both.
+        or arrives through the room: never neither, never both. ``unwritten`` counts the bytes posted over all rooms since the
+        reader was last waited for.
         """
         hub = self._hub
         connection = subscription.connection
         is_confirmed = False
-        unwritten = 0
         while subscription.rooms.get(room.id) is room:
+            if unwritten[0] > WRITE_BYTES:
+                if not connection.wait_roomy(RESUME_STALL_SECONDS):
+                    connection.close(events.CLOSE_SLOW_CONSUMER, "read too slowly")
+                    return False
+                unwritten[0] = 0
+                continue
             head = room.head or 0
             if start is not None and start > head and not is_confirmed:
                 # Received from another worker while this one is behind (the bus is away); or before the database was
@@ -132,11 +139,6 @@ class Resumer:
                 start = head
                 self._note(subscription, room, head)
                 continue
-            if unwritten:
-                if not connection.wait_roomy(RESUME_STALL_SECONDS):
-                    connection.close(events.CLOSE_SLOW_CONSUMER, "read too slowly")
-                    return False
-                unwritten = 0
             batch = room.recent_after(cursor)
             if not batch:
                 deadline = time.monotonic() + RESUME_PATIENCE_SECONDS
@@ -147,12 +149,12 @@ class Resumer:
                 start = head
                 continue
             for seq, frame in batch:
-                if unwritten > WRITE_BYTES:
+                if unwritten[0] > WRITE_BYTES:
                     break
                 if subscription.rooms.get(room.id) is not room:
                     break  # left meanwhile
                 connection.post(frame)
-                unwritten += len(frame)
+                unwritten[0] += len(frame)
                 start = seq
                 self._note(subscription, room, seq)
         return not connection.closing

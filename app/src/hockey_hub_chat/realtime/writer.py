@@ -417,7 +417,13 @@ class Writer(Generic[N, S]):
             gevent.sleep(0.25)
             limit = time.monotonic() - self._patience
             charged = [*_due(self._batch, limit), *_due(self._queue, limit)]
-            others = [*_due(self._looking, limit), *_due(self._admitting, limit), *_due(self._arrived, limit)]
+            refused = [entry for entry, _ in self._refused]
+            others = [
+                *_due(refused, limit),
+                *_due(self._looking, limit),
+                *_due(self._admitting, limit),
+                *_due(self._arrived, limit),
+            ]
             for entry in (*charged, *others):
                 self._answer(entry, _away())
             self._settle(charged, [_away()] * len(charged))
