@@ -142,3 +142,4 @@ def test_a_site_without_an_address_believes_the_host_that_was_asked(tmp_path: Pa
     local: dict[str, str | None] = {"Host": "127.0.0.1:3002", "Origin": "http://127.0.0.1:3002"}
     assert handshake.read(head(local), settings) is not None
     assert handshake.read(head({**local, "Origin": "http://127.0.0.1:3003"}), settings) is None
+    assert handshake.read(head({**local, "Origin": "http://["}), settings) is None

@@ -79,9 +79,12 @@ def is_own_origin(settings: Settings, origin: str | None, fetch_site: str, host:
     """Whether a request may act here, by its headers ``Origin``, ``Sec-Fetch-Site`` (default "none") and ``Host``."""
     if origin is None:
         return fetch_site in ("none", "same-origin")
-    return origin.lower() in settings.origins or (
-        not settings.public_url and urlsplit(origin).netloc.lower() == host.lower()
-    )
+    if origin.lower() in settings.origins:
+        return True
+    try:
+        return not settings.public_url and urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:  # no address at all
+        return False
 
 
 def guard_api(ctx: AppContext, req: Request) -> None:
