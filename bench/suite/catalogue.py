@@ -37,11 +37,12 @@ def _latency(suffix: str, title: str, load: Load) -> Scenario:
         figures=("delivery_p50_ms", "delivery_p99_ms", "ack_p50_ms", "ack_p99_ms", DELIVERIES),
         ratios=tuple(
             Ratio(
-                f"latency_{quantile}_vs_socketio_pg{suffix}",
-                ("hhc", f"delivery_{quantile}_ms"),
-                ("socketio", f"delivery_{quantile}_ms"),
+                f"{name}_{quantile}_vs_socketio_pg{suffix}",
+                ("hhc", f"{figure}_{quantile}_ms"),
+                ("socketio", f"{figure}_{quantile}_ms"),
                 at_most=0.7,
             )
+            for name, figure in (("latency", "ack"), ("delivery", "delivery"))
             for quantile in ("p50", "p99")
         ),
     )
@@ -174,6 +175,7 @@ SCENARIOS: tuple[Scenario, ...] = (
         (
             Variant("profile of fanout_1000", "hhc", load={"members": 1000, "window": 4}),
             Variant("profile of durable", "hhc", load=vars(FOURS)),
+            Variant("profile of latency_10k", "hhc", load=vars(replace(FOURS, rate=2500))),
         ),
         Load(seconds=6),
         figures=(DELIVERIES, SENDS),

@@ -131,6 +131,21 @@ def test_an_answer_older_than_a_removal_lets_nobody_back_in(site: Site) -> None:
     assert len(socket.of("conversation_removed")) == 1 and not socket.of("conversation_added")
 
 
+def test_an_answer_from_before_a_reconnect_lets_nobody_back_in(site: Site) -> None:
+    site.connect(1).resume()
+    site.database.delay = 0.03
+    site.hub.user_moved(1)  # asks; the answer will say "member"
+    gevent.sleep(0.005)
+    site.sockets[0].leave()
+    del site.database.members[ROOM][1]
+    site.database.delay = 0.0
+    back = site.connect(1).resume()
+    for _ in range(20):
+        site.say()
+        gevent.sleep(0.003)
+    assert back.seqs() == [] and not back.of("conversation_added")
+
+
 def test_typing_reaches_the_others_only_and_not_more_than_once_a_second(site: Site) -> None:
     me, other, stranger = site.connect(1).resume(), site.connect(2).resume(), site.connect(9).resume()
     assert me.subscription is not None and stranger.subscription is not None

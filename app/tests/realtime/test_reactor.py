@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -410,3 +412,28 @@ def test_who_waits_for_what_is_due_waits_only_when_it_is_much(
     assert gevent.spawn(missing_after_a_wait).get(timeout=5) > 0, "nothing but one frame was due"
     room.send(text(1))
     assert gevent.spawn(missing_after_a_wait).get(timeout=5) == 0
+
+
+class Ponderous(Owner):
+    """Takes a millisecond for each message."""
+
+    def received(self, message: bytes) -> None:
+        """See ``Owner``."""
+        super().received(message)
+        time.sleep(0.001)
+
+
+def test_a_crowd_that_asks_for_much_leaves_the_loop_to_others_and_nobody_out(reactor: Reactor) -> None:
+    peers = [Peer(reactor) for _ in range(60)]
+    owners = [Ponderous(peer) for peer in peers]
+    for peer in peers:
+        peer.connection.listen()
+        peer.send(masked(1, b"{}") * 3)
+    seen = [0]
+    while seen[-1] < 180:
+        gevent.sleep(0.0001)
+        seen.append(sum(len(owner.messages) for owner in owners))
+    assert all(len(owner.messages) == 3 for owner in owners)
+    assert (
+        max(later - earlier for earlier, later in itertools.pairwise(seen)) < 100
+    )  # this greenlet had its turns between

@@ -18,6 +18,7 @@ from hockey_hub_chat.realtime.source import Gatherer
 from hockey_hub_chat.services.context import AppContext
 from hockey_hub_chat.storage import sessions
 from hockey_hub_chat.storage.tables import UTC
+from hockey_hub_chat.web import socket as door
 from hockey_hub_chat.web.socket import MAX_SOCKETS_PER_USER, Door
 from realtime.fakes import Peer, settle
 
@@ -106,6 +107,14 @@ def test_one_persons_sockets_are_bounded(ctx: AppContext) -> None:
     settle(lambda: visitors[-1].close_code == 1013, "1013")
     assert all(visitor.close_code is None for visitor in visitors[:-1])
     assert ctx.hub.size == MAX_SOCKETS_PER_USER
+
+
+def test_who_may_not_log_in_cannot_take_all_descriptors(ctx: AppContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door, "MAX_TURNED_AWAY", 3)
+    strangers = [Visitor(ctx, None) for _ in range(70)]
+    assert ctx.reactor.size == 63
+    settle(lambda: strangers[62].close_code == 4401 and strangers[63].read() == b"", "answers, and cuts")
+    assert strangers[63].ended and strangers[63].close_code is None
 
 
 def test_a_worker_that_leaves_sends_newcomers_elsewhere(ctx: AppContext) -> None:

@@ -63,8 +63,9 @@ class Hub:
         self.rooms: dict[int, Room] = {}
         self.users: Index[int] = Index()
         self.sessions: Index[UUID] = Index()
-        #: How often each person's memberships moved: an answer of the database that is older is not believed.
+        #: When each person here last came or moved, by ``_moves``: an answer of the database asked for before that is not believed.
         self.generations: dict[int, int] = {}
+        self._moves = 0
         self._bus = bus
         self._spreader = spreader
         self._size = 0
@@ -101,6 +102,8 @@ class Hub:
     def attach(self, connection: Receiver, *, user_id: int, session_id: UUID) -> Subscription:
         """Register a socket. It receives nothing before its ``resume``, but ends with its session from now on."""
         subscription = Subscription(self, connection, user_id, session_id)
+        if user_id not in self.users:
+            self._note_move(user_id)
         self.users.add(user_id, subscription)
         self.sessions.add(session_id, subscription)
         self._size += 1
@@ -205,7 +208,7 @@ class Hub:
 
     def _on_membership(self, event: bus_module.MembershipChanged) -> None:
         if event.user_id in self.users:
-            self.generations[event.user_id] = self.generations.get(event.user_id, 0) + 1
+            self._note_move(event.user_id)
             self.user_moved(event.user_id)
             if event.change == "left":  # at once, whatever the database answers later: nothing more may reach them
                 for subscription in self.users.get(event.user_id):
@@ -217,6 +220,11 @@ class Hub:
             else:
                 room.read_seqs.setdefault(event.user_id, 0)
             room.live.send(encode(events.MembersChanged(conversation_id=event.conversation_id)))
+
+    def _note_move(self, user_id: int) -> None:
+        """Give somebody a generation nobody had before, so that who left and came back is not taken for who was asked about."""
+        self._moves += 1
+        self.generations[user_id] = self._moves
 
     def end_session(self, session_id: UUID) -> None:
         """Close the sockets of a session that is over."""
@@ -331,12 +339,12 @@ class Hub:
                     gevent.sleep(COMPARE_WITHOUT_BUS_SECONDS)
 
     def _compare_memberships(self, user_ids: Collection[int]) -> None:
-        generations = {user_id: self.generations.get(user_id, 0) for user_id in user_ids if user_id in self.users}
+        generations = {user_id: self.generations[user_id] for user_id in user_ids if user_id in self.users}
         current = self.database.once(self.source.memberships, user_ids)
         joining: list[tuple[Subscription, Room]] = []
         for user_id, generation in generations.items():
-            if generation != self.generations.get(user_id, generation):
-                self.user_moved(user_id)  # moved again while we asked: what we heard may be old
+            if generation != self.generations.get(user_id):
+                self.user_moved(user_id)  # moved again, or left and came, while we asked: what we heard may be old
                 continue
             mine = current.get(user_id, {})
             for subscription in self.users.get(user_id):

@@ -38,8 +38,11 @@ SLICE_SECONDS = 0.002
 #: Sockets written between two looks at what has arrived: a quarter of a millisecond. Who was written first may have answered, and
 #: its messages can be at the database while the others are written.
 _SLICE_SOCKETS = 32
-#: Sockets read in one tick.
+#: Sockets read in one tick, and how long that may take. They are asked for a few at a time: epoll puts who was told to the end of its
+#: queue, so who was not comes first the next time.
 _MAX_EVENTS = 512
+_EVENTS_AT_ONCE = 16
+_RECEIVE_SECONDS = 0.005
 #: How often heartbeats and deadlines are looked at.
 _SWEEP_SECONDS = 0.25
 
@@ -218,8 +221,17 @@ class Reactor:
 
     def _receive(self) -> bool:
         """Let every socket that has something for us, or room for more, have its turn. Returns whether there were any."""
+        until = time.monotonic() + _RECEIVE_SECONDS
+        count = 0
+        while True:
+            ready = self._epoll.poll(0, _EVENTS_AT_ONCE)
+            count += len(ready)
+            self._take(ready)
+            if len(ready) < _EVENTS_AT_ONCE or count >= _MAX_EVENTS or time.monotonic() > until:
+                return count > 0
+
+    def _take(self, ready: list[tuple[int, int]]) -> None:
         connections = self._connections
-        ready = self._epoll.poll(0, _MAX_EVENTS)
         for fd, event in ready:
             connection = connections.get(fd)
             if connection is None:
@@ -235,7 +247,6 @@ class Reactor:
             except Exception:
                 log.exception("socket_failed")
                 connection.close(events.CLOSE_INTERNAL, "our mistake")
-        return bool(ready)
 
     def _spread(self, most: int | None = None) -> None:
         """Post what was said in rooms, the smallest first; with ``most`` those of more members are left for the next tick."""

@@ -54,9 +54,9 @@ class Resumer:
         hub = self._hub
         try:
             while True:
-                generation = hub.generations.get(subscription.user_id, 0)
+                generation = hub.generations.get(subscription.user_id)
                 mine = self._memberships.get(subscription.user_id) or {}
-                if generation == hub.generations.get(subscription.user_id, 0):
+                if generation == hub.generations.get(subscription.user_id):
                     break
             if subscription.state != "resuming":
                 return
@@ -80,7 +80,7 @@ class Resumer:
             last_seqs = {str(room.id): room.head or 0 for room in subscription.rooms.values()}
             subscription.connection.post(encode(events.Resumed(last_seqs=last_seqs)))
             metrics.RESUMES.inc()
-            if generation != hub.generations.get(subscription.user_id, 0):
+            if generation != hub.generations.get(subscription.user_id):
                 hub.user_moved(subscription.user_id)
         finally:
             if subscription.state == "resuming":  # it failed: the client may ask again on this socket

@@ -7,6 +7,7 @@ number at a time, and what has to wait for the database besides (a resume, read 
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -51,6 +52,8 @@ MAX_REFUSED = 10
 REFUSED_SECONDS = 10.0
 #: Sockets of one person on one worker.
 MAX_SOCKETS_PER_USER = 50
+#: Sockets past the limit that one worker answers at a time, those that may not log in and still close included; past that they are cut.
+MAX_TURNED_AWAY = 500
 #: Wrong fields named in one answer.
 MAX_NAMED_FIELDS = 20
 
@@ -112,6 +115,9 @@ class Door:
             greeting: bytes that have to leave first (the answer to the handshake).
         """
         ctx = self.ctx
+        if ctx.reactor.size >= ctx.settings.max_connections_per_worker + MAX_TURNED_AWAY:
+            os.close(fd)  # to answer each would let them hold descriptors without a log-in
+            return
         connection = ctx.reactor.adopt(fd, max_message_bytes=events.MAX_FRAME_BYTES)
         if greeting:
             connection.post(greeting)
