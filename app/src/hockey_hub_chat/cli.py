@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import click
 import sqlalchemy as sa
 
-from hockey_hub_chat import __version__, compose, config, embedded, logs, tokens
+from hockey_hub_chat import __version__, compose, config, embedded, logs, reference, tokens
 from hockey_hub_chat.config import Settings
 from hockey_hub_chat.errors import ChatError, ConfigError, UnavailableError
 from hockey_hub_chat.events import frames_schema
@@ -87,6 +87,17 @@ def migrate_command(check: bool) -> None:
     else:
         migrate.upgrade(engine)
         click.echo(f"The schema went from {current or 'nothing'} to {head}.")
+
+
+@main.command("settings")
+@click.option("--describe", is_flag=True, help="Print the reference of all settings instead (Markdown).")
+def settings_command(describe: bool) -> None:
+    """Show every setting in effect; of secrets only whether they are set. Those given are marked with *."""
+    if describe:
+        click.echo(reference.markdown(), nl=False)
+        return
+    for name, value, is_given in reference.in_effect(config.load()):
+        click.echo(f"{'*' if is_given else ' '} {name}={value}")
 
 
 @main.group()

@@ -46,52 +46,77 @@ class Settings(BaseSettings):
         case_sensitive=False, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    app_env: Literal["development", "production"] = "development"
-    service_name: str = "communication-service"
+    # Each description is a row of docs/configuration.md (``hockey-hub-chat settings``).
+    app_env: Literal["development", "production"] = Field(
+        "development", description="In production nothing is made up: what has no safe default must be given."
+    )
+    service_name: str = Field("communication-service", description="Issuer of the access tokens; in every log line.")
 
-    database_url: str = ""
-    database_password: SecretStr = SecretStr("")
-    database_pool_size: int = Field(20, ge=1, le=1000)
-    database_ssl: bool = False
-    database_ssl_root_cert: Path | None = None
+    database_url: str = Field(
+        "", description="`postgresql://user@host/name`, or `sqlite:///path`; none: SQLite in `DATA_DIR`."
+    )
+    database_password: SecretStr = Field(SecretStr(""), description="Password of the database's user.")
+    database_pool_size: int = Field(
+        20, ge=1, le=1000, description="Connections of one worker at most, the writer's apart."
+    )
+    database_ssl: bool = Field(False, description="Refuse a database without TLS.")
+    database_ssl_root_cert: Path | None = Field(
+        None, description="The CA that must have signed the database's certificate."
+    )
 
-    redis_url: str = ""
-    redis_username: str = ""
-    redis_password: SecretStr = SecretStr("")
-    redis_tls: bool = False
-    redis_ca_cert: Path | None = None
+    redis_url: str = Field(
+        "", description="`redis://host:port`, `rediss://…` or `unix://path`; none: one process, nothing shared."
+    )
+    redis_username: str = Field("", description="ACL user.")
+    redis_password: SecretStr = Field(SecretStr(""), description="Password of the ACL user.")
+    redis_tls: bool = Field(False, description="Speak TLS to Redis whatever the URL says.")
+    redis_ca_cert: Path | None = Field(None, description="The CA that must have signed Redis' certificate.")
 
-    host: str = "127.0.0.1"
-    port: int = Field(3002, ge=0, le=65535)
-    bind: str = ""
-    web_concurrency: int = Field(1, ge=1, le=256)
-    graceful_timeout_seconds: int = Field(30, ge=1, le=600)
-    max_connections_per_worker: int = Field(10_000, ge=1)
-    heartbeat_seconds: int = Field(25, ge=1, le=600)
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(3002, ge=0, le=65535, description="Port to listen on; 0: any.")
+    bind: str = Field("", description="`unix:/path` or `host:port`; wins over `HOST` and `PORT`.")
+    web_concurrency: int = Field(1, ge=1, le=256, description="Worker processes.")
+    graceful_timeout_seconds: int = Field(
+        30, ge=1, le=600, description="A worker that leaves has so long to answer and close its sockets."
+    )
+    max_connections_per_worker: int = Field(
+        10_000, ge=1, description="Sockets of one worker; more are told to try later."
+    )
+    heartbeat_seconds: int = Field(
+        25, ge=1, le=600, description="A socket is pinged so often, and closed when it stays silent."
+    )
 
-    realtime_coalesce: bool = True  # False: one write for each message, to measure what writing together wins
+    realtime_coalesce: bool = Field(
+        True, description="False writes each message by itself, to measure what writing together wins."
+    )
 
-    public_url: str = ""
-    cors_origins: str = ""
-    cookie_secure: bool = False  # in production: True
-    jwt_private_key_path: Path | None = None
-    jwt_public_key_path: Path | None = None
-    jwt_access_ttl_seconds: int = Field(600, ge=10, le=86_400)
-    session_ttl_days: int = Field(30, ge=1, le=3650)
+    public_url: str = Field("", description="The site's address as people type it, without a path.")
+    cors_origins: str = Field("", description="Other origins whose pages may use the API, separated by commas.")
+    cookie_secure: bool = Field(False, description="Cookies travel over TLS only. In production: true.")
+    jwt_private_key_path: Path | None = Field(
+        None, description="RSA key that signs access tokens; else one is made in `DATA_DIR`."
+    )
+    jwt_public_key_path: Path | None = Field(
+        None, description="Its public half, or several, to which older tokens still answer."
+    )
+    jwt_access_ttl_seconds: int = Field(600, ge=10, le=86_400, description="How long an access token counts.")
+    session_ttl_days: int = Field(30, ge=1, le=3650, description="A session ends when it was not renewed for so long.")
 
-    rate_limit_window_ms: int = Field(60_000, ge=100)
-    rate_limit_max_requests: int = Field(100, ge=1)
-    message_rate_limit: int = Field(30, ge=1)
-    login_rate_limit: int = Field(10, ge=1)
+    rate_limit_window_ms: int = Field(60_000, ge=100, description="The time in which HTTP requests are counted.")
+    rate_limit_max_requests: int = Field(100, ge=1, description="HTTP requests of one person in that time.")
+    message_rate_limit: int = Field(30, ge=1, description="New messages of one person in a minute.")
+    login_rate_limit: int = Field(10, ge=1, description="Log-in attempts for one account from one address in a minute.")
 
-    enable_metrics: bool = True
-    metrics_host: str = "127.0.0.1"
-    metrics_port: int = Field(9464, ge=0, le=65535)
-    prometheus_multiproc_dir: Path | None = None
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["json", "console"] = "console"  # in production: json
+    enable_metrics: bool = Field(True, description="Answer `/metrics` on the metrics port.")
+    metrics_host: str = Field("127.0.0.1", description="Address of the metrics port.")
+    metrics_port: int = Field(9464, ge=0, le=65535, description="Port for metrics and detailed health.")
+    prometheus_multiproc_dir: Path | None = Field(None, description="Where several workers keep what they count.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least that is logged.")
+    log_format: Literal["json", "console"] = Field("console", description="In production: json.")
 
-    data_dir: Path = Field(default_factory=_default_data_dir)
+    data_dir: Path = Field(
+        default_factory=_default_data_dir, description="What a single process keeps: database, keys, files."
+    )
 
     @field_validator("log_level", "app_env", "log_format", mode="before")
     @classmethod
