@@ -24,6 +24,7 @@ _MEANINGS = {
     401: "Nobody is logged in, or with a token that does not count.",
     403: "Not allowed, not a member, or from another site.",
     404: "There is no such thing.",
+    405: "The address means something else, for which this method is not possible.",
     409: "It contradicts what is stored.",
     413: "Too large.",
     422: "A field is missing or wrong; `details.fields` names each.",
@@ -46,8 +47,13 @@ def complete(spec: dict[Any, Any] | str) -> dict[Any, Any] | str:
     spec["components"]["schemas"].pop("ValidationError", None)
     spec["components"]["schemas"].pop("HTTPError", None)
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    for operations in spec["paths"].values():
+    for path, operations in spec["paths"].items():
         for operation in operations.values():
+            if "{" in path:  # what is no id names nothing
+                operation["responses"].setdefault("404", {"description": _MEANINGS[404]})
+                operation["responses"].setdefault("405", {"description": _MEANINGS[405]})
+            if "requestBody" in operation:
+                operation["requestBody"]["required"] = True
             for status, response in operation["responses"].items():
                 if int(status) >= 400:
                     response["content"] = content

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from hockey_hub_chat.events import Body, Id, Seq
 from hockey_hub_chat.services.conversations import MAX_MEMBERS, MAX_NAME
@@ -22,12 +22,25 @@ def _storable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, StringConstraints(strict=True), AfterValidator(_storable)]
+def _whole(value: object) -> object:
+    """Take 3.0 for 3, as JSON Schema does; everything else is judged as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+#: What ``_storable`` means, for the description: no NUL. (JSON itself has no lone surrogates.)
+_NO_NUL = Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
+_NOT_BLANK = Field(json_schema_extra={"pattern": r"^[^\x00]*[^\s\x00][^\x00]*$"})
+
+Text = Annotated[str, StringConstraints(strict=True), AfterValidator(_storable), _NO_NUL]
+
+WholeId = Annotated[Id, BeforeValidator(_whole)]
+WholeSeq = Annotated[Seq, BeforeValidator(_whole)]
 
 GroupName = Annotated[
     str,
     StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=MAX_NAME),
     AfterValidator(_storable),
+    _NOT_BLANK,
 ]
 
 
@@ -53,7 +66,7 @@ class NewConversation(_In):
     """A conversation to open with others; oneself is a member in any case."""
 
     kind: Literal["direct", "group"]
-    member_ids: Annotated[list[Id], Field(max_length=MAX_MEMBERS)]
+    member_ids: Annotated[list[WholeId], Field(max_length=MAX_MEMBERS)]
     name: GroupName | None = None
 
 
@@ -61,19 +74,19 @@ class NewMessage(_In):
     """A message; safe to send again with the same ``client_id``."""
 
     client_id: UUID
-    body: Body
+    body: Annotated[Body, _NO_NUL]
 
 
 class Read(_In):
     """Everything up to ``seq`` has been read."""
 
-    seq: Seq
+    seq: WholeSeq
 
 
 class NewMember(_In):
     """Who is invited."""
 
-    user_id: Id
+    user_id: WholeId
 
 
 class UserQuery(BaseModel):
