@@ -65,6 +65,21 @@ PROTECTED = [
     ("PUT", "/api/conversations/1/read"),
     ("POST", "/api/conversations/1/members"),
     ("DELETE", "/api/conversations/1/members/2"),
+    ("GET", "/api/clubs"),
+    ("POST", "/api/clubs"),
+    ("GET", "/api/clubs/1"),
+    ("POST", "/api/clubs/1/admins"),
+    ("DELETE", "/api/clubs/1/admins/2"),
+    ("POST", "/api/clubs/1/teams"),
+    ("POST", "/api/clubs/guardianships"),
+    ("DELETE", "/api/clubs/guardianships/1/2"),
+    ("PUT", "/api/clubs/people/2/birth-date"),
+    ("GET", "/api/teams"),
+    ("GET", "/api/teams/1"),
+    ("PUT", "/api/teams/1"),
+    ("PUT", "/api/teams/1/archived"),
+    ("POST", "/api/teams/1/members"),
+    ("DELETE", "/api/teams/1/members/2?role=player"),
     ("GET", "/health/detailed"),
 ]
 BODIES = {
@@ -72,6 +87,14 @@ BODIES = {
     ("POST", "/api/conversations/1/messages"): {"client_id": str(uuid4()), "body": "x"},
     ("PUT", "/api/conversations/1/read"): {"seq": 1},
     ("POST", "/api/conversations/1/members"): {"user_id": 2},
+    ("POST", "/api/clubs"): {"name": "x"},
+    ("POST", "/api/clubs/1/admins"): {"user_id": 2},
+    ("POST", "/api/clubs/1/teams"): {"name": "x", "season": "y"},
+    ("POST", "/api/clubs/guardianships"): {"guardian_id": 1, "child_id": 2},
+    ("PUT", "/api/clubs/people/2/birth-date"): {"birth_date": None},
+    ("PUT", "/api/teams/1"): {"name": "x", "season": "y"},
+    ("PUT", "/api/teams/1/archived"): {"archived": True},
+    ("POST", "/api/teams/1/members"): {"user_id": 2, "role": "player"},
 }
 
 
@@ -240,8 +263,30 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=12), inner, max_size=4),
     max_leaves=12,
 )
-POSTS = ["/api/auth/login", "/api/conversations", "/api/conversations/1/messages", "/api/conversations/1/members"]
-KEYS = ["username", "password", "kind", "member_ids", "name", "client_id", "body", "user_id"]
+POSTS = [
+    "/api/auth/login",
+    "/api/conversations",
+    "/api/conversations/1/messages",
+    "/api/conversations/1/members",
+    "/api/clubs",
+    "/api/clubs/1/admins",
+    "/api/clubs/1/teams",
+    "/api/clubs/guardianships",
+    "/api/teams/1/members",
+]
+KEYS = [
+    "username",
+    "password",
+    "kind",
+    "member_ids",
+    "name",
+    "client_id",
+    "body",
+    "user_id",
+    "season",
+    "role",
+    "child_id",
+]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

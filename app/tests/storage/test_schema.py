@@ -16,7 +16,7 @@ from hockey_hub_chat.config import Settings
 from hockey_hub_chat.storage import conversations, messages, migrate, users
 from hockey_hub_chat.storage.engine import make_engine
 from hockey_hub_chat.storage.messages import NewMessage
-from hockey_hub_chat.storage.tables import metadata
+from hockey_hub_chat.storage.tables import club_roles, clubs, guardianships, metadata, team_members, teams
 
 
 def test_migrated_schema_is_the_metadata(engine: Engine) -> None:
@@ -114,6 +114,55 @@ def test_messages_survive_the_loss_of_their_foreign_keys(kind: str, postgres: Po
         again = messages.append_batch(conn, [NewMessage(room, ann, stored[0].client_id, "é 0")])  # type: ignore[union-attr]
         assert again == [stored[0]._replace(is_new=False)]  # type: ignore[union-attr]
     engine.dispose()
+
+
+def test_clubs_come_to_a_site_in_use(postgres: Postgres, tmp_path: Path) -> None:
+    """The previous release goes on with the columns it knows, and its clean-up of probe accounts takes the new rows along."""
+    for kind in ("sqlite", "postgresql"):
+        url = postgres.create_database() if kind == "postgresql" else ""
+        engine = make_engine(Settings(data_dir=tmp_path, database_url=url))
+        config = migrate._config()
+        with engine.connect() as conn:
+            config.attributes["connection"] = conn
+            command.upgrade(config, "0002")
+            conn.commit()
+        with engine.begin() as conn:
+            conn.execute(
+                sa.text(
+                    "INSERT INTO users (username, display_name, password_hash, is_probe) VALUES ('p', 'P', '-', true)"
+                )
+            )
+        migrate.upgrade(engine)
+        assert migrate.differences(engine) == []
+        with engine.begin() as conn:
+            # As the previous release writes, reads and deletes: by the columns it knows.
+            conn.execute(sa.text("INSERT INTO users (username, display_name, password_hash) VALUES ('q', 'Q', '-')"))
+            probe, kept = conn.execute(sa.text("SELECT id FROM users ORDER BY id")).scalars()
+            conn.execute(sa.insert(clubs).values(name="Club"))
+            conn.execute(sa.insert(club_roles).values(club_id=1, user_id=probe, role="admin"))
+            conn.execute(sa.insert(teams).values(club_id=1, name="U15", season="2026"))
+            conn.execute(sa.insert(team_members).values(team_id=1, user_id=probe, role="player"))
+            conn.execute(sa.insert(guardianships).values(guardian_id=kept, child_id=probe))
+            conn.execute(sa.text("DELETE FROM users WHERE is_probe"))
+            for table in (club_roles, team_members, guardianships):
+                assert conn.execute(sa.select(sa.func.count()).select_from(table)).scalar_one() == 0, table.name
+        engine.dispose()
+
+
+def test_what_the_schema_refuses(engine: Engine) -> None:
+    with engine.begin() as conn:
+        ann = users.add(conn, username="ann", display_name="Ann", password_hash="-")
+        conn.execute(sa.insert(clubs).values(name="Club"))
+        conn.execute(sa.insert(teams).values(club_id=1, name="U15", season="2026"))
+    for table, row in (
+        (guardianships, {"guardian_id": ann, "child_id": ann}),
+        (club_roles, {"club_id": 1, "user_id": ann, "role": "owner"}),
+        (team_members, {"team_id": 1, "user_id": ann, "role": "fan"}),
+        (team_members, {"team_id": 9, "user_id": ann, "role": "player"}),
+        (teams, {"club_id": 1, "name": "U15", "season": "2026"}),
+    ):
+        with pytest.raises(sa.exc.IntegrityError), engine.begin() as conn:
+            conn.execute(sa.insert(table).values(**row))
 
 
 def test_an_empty_database_says_so(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ Rules the rest relies on:
 - ``(sender_id, client_id)`` is unique: a retried send finds the first row.
 - A membership is a row that is never deleted: ``left_at`` ends it, and a return sets it to null again.
 - ``direct_key`` (``"<low>:<high>"`` user ids) makes a direct conversation unique.
+- Who is in a team is its rows of ``team_members``, one for each role. A change of them is made under the team's row lock.
+- Nobody is the guardian of their own guardian: a guardianship is made under the row locks of both people.
 - Times are UTC with zone. Ids are 64-bit identities.
 """
 
@@ -62,6 +64,7 @@ users = sa.Table(
     ),  # made by `verify`, hidden from people
     sa.Column("disabled_at", UtcDateTime),
     sa.Column("created_at", UtcDateTime, nullable=False, server_default=sa.func.now()),
+    sa.Column("birth_date", sa.Date),  # shown to the person, their guardians and their clubs' administrators alone
 )
 
 sessions = sa.Table(
@@ -115,4 +118,51 @@ messages = sa.Table(
     sa.Column("created_at", UtcDateTime, nullable=False, server_default=sa.func.now()),
     sa.Column("deleted_at", UtcDateTime),
     sa.UniqueConstraint("sender_id", "client_id"),
+)
+
+clubs = sa.Table(
+    "clubs",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False, server_default=sa.func.now()),
+)
+
+club_roles = sa.Table(
+    "club_roles",
+    metadata,
+    sa.Column("club_id", sa.ForeignKey("clubs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("user_id", sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True),
+    sa.Column("role", sa.Text, primary_key=True),
+    sa.CheckConstraint("role IN ('admin')", name="role"),
+)
+
+teams = sa.Table(
+    "teams",
+    metadata,
+    sa.Column("id", BigId, sa.Identity(), primary_key=True),
+    sa.Column("club_id", sa.ForeignKey("clubs.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("season", sa.Text, nullable=False),
+    sa.Column("age_group", sa.Text),
+    sa.Column("archived_at", UtcDateTime),
+    sa.Column("created_at", UtcDateTime, nullable=False, server_default=sa.func.now()),
+    sa.UniqueConstraint("club_id", "name", "season"),
+)
+
+team_members = sa.Table(
+    "team_members",
+    metadata,
+    sa.Column("team_id", sa.ForeignKey("teams.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("user_id", sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True),
+    sa.Column("role", sa.Text, primary_key=True),
+    sa.CheckConstraint("role IN ('player', 'guardian', 'coach', 'manager')", name="role"),
+)
+
+guardianships = sa.Table(
+    "guardianships",
+    metadata,
+    sa.Column("guardian_id", sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("child_id", sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True),
+    sa.CheckConstraint("guardian_id <> child_id", name="two_people"),
 )

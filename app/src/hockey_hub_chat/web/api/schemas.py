@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import re
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from hockey_hub_chat.events import Body, Id, Seq
+from hockey_hub_chat.services import teams
 from hockey_hub_chat.services.conversations import MAX_MEMBERS, MAX_NAME
+from hockey_hub_chat.services.teams import ClubView, TeamView
 from hockey_hub_chat.storage.conversations import Conversation as StoredConversation
 from hockey_hub_chat.storage.conversations import Member
 from hockey_hub_chat.storage.messages import MAX_PAGE, StoredMessage, is_storable
+from hockey_hub_chat.storage.teams import MAX_PAGE as MAX_LISTED
+from hockey_hub_chat.storage.teams import Club as StoredClub
+from hockey_hub_chat.storage.teams import TeamMember as StoredTeamMember
+from hockey_hub_chat.storage.teams import TeamRole
 from hockey_hub_chat.storage.users import User as StoredUser
 
 
@@ -36,12 +43,21 @@ Text = Annotated[str, StringConstraints(strict=True), AfterValidator(_storable),
 WholeId = Annotated[Id, BeforeValidator(_whole)]
 WholeSeq = Annotated[Seq, BeforeValidator(_whole)]
 
-GroupName = Annotated[
+#: What somebody calls a thing; how long it may be, the field adds.
+Name = Annotated[
     str,
-    StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=MAX_NAME),
+    StringConstraints(strict=True, strip_whitespace=True, min_length=1),
     AfterValidator(_storable),
     _NOT_BLANK,
 ]
+GroupName = Annotated[Name, StringConstraints(max_length=MAX_NAME)]
+
+
+def _day(value: object) -> object:
+    """Only ``YYYY-MM-DD``: a number would be read as seconds since 1970."""
+    if value is not None and not (isinstance(value, str) and re.fullmatch(r"\d{4}-\d\d-\d\d", value, re.ASCII)):
+        raise ValueError("must be YYYY-MM-DD or null")
+    return value
 
 
 class _In(BaseModel):
@@ -87,6 +103,59 @@ class NewMember(_In):
     """Who is invited."""
 
     user_id: WholeId
+
+
+class NewClub(_In):
+    """A club to open."""
+
+    name: Annotated[Name, StringConstraints(max_length=teams.MAX_NAME)]
+
+
+class NewTeam(_In):
+    """What a team is called; the name is the club's only one in its season."""
+
+    name: Annotated[Name, StringConstraints(max_length=teams.MAX_NAME)]
+    season: Annotated[Name, StringConstraints(max_length=teams.MAX_SEASON)]
+    age_group: Annotated[Name, StringConstraints(max_length=teams.MAX_AGE_GROUP)] | None = None
+
+
+class Archived(_In):
+    """Whether a team is put away."""
+
+    archived: Annotated[bool, Field(strict=True)]
+
+
+class NewRole(_In):
+    """Who becomes what in a team."""
+
+    user_id: WholeId
+    role: TeamRole
+
+
+class RoleQuery(BaseModel):
+    """Which role is taken away."""
+
+    role: TeamRole
+
+
+class BirthDate(_In):
+    """When somebody was born, ``YYYY-MM-DD``; null forgets it."""
+
+    birth_date: Annotated[date | None, BeforeValidator(_day)]
+
+
+class Guardianship(_In):
+    """Who is whose guardian."""
+
+    guardian_id: WholeId
+    child_id: WholeId
+
+
+class ListQuery(BaseModel):
+    """Which page of clubs or teams: those after this id. One shorter than ``limit`` is the last."""
+
+    after_id: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    limit: Annotated[int, Field(ge=1, le=MAX_LISTED)] = 50
 
 
 class UserQuery(BaseModel):
@@ -205,6 +274,104 @@ class Messages(_Out):
     """A page of history in ascending ``seq``."""
 
     messages: list[Message]
+
+
+class Club(_Out):
+    """A club."""
+
+    id: int
+    name: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, stored: StoredClub) -> Club:
+        """Return the JSON form."""
+        return cls(id=stored.id, name=stored.name, created_at=stored.created_at)
+
+
+class ClubDetails(Club):
+    """A club and its administrators."""
+
+    admins: list[User]
+
+    @classmethod
+    def of_view(cls, view: ClubView) -> ClubDetails:
+        """Return the JSON form."""
+        return cls(**Club.of(view.club).model_dump(), admins=[User.of(admin) for admin in view.admins])
+
+
+class Clubs(_Out):
+    """A page of clubs in ascending id."""
+
+    clubs: list[Club]
+
+
+class TeamMember(User):
+    """Someone in a team. ``birth_date`` is null when it is unknown, and for whoever may not see it."""
+
+    birth_date: date | None
+
+    @classmethod
+    def of_member(cls, stored: StoredTeamMember) -> TeamMember:
+        """Return the JSON form."""
+        return cls(**User.of(stored.person).model_dump(), birth_date=stored.birth_date)
+
+
+class Team(_Out):
+    """A team, and what one is in it oneself."""
+
+    id: int
+    club_id: int
+    name: str
+    season: str
+    age_group: str | None
+    archived_at: datetime | None
+    created_at: datetime
+    my_roles: list[TeamRole]
+
+    @classmethod
+    def of(cls, view: TeamView) -> Team:
+        """Return the JSON form, without the members."""
+        team = view.team
+        return cls(
+            id=team.id,
+            club_id=team.club_id,
+            name=team.name,
+            season=team.season,
+            age_group=team.age_group,
+            archived_at=team.archived_at,
+            created_at=team.created_at,
+            my_roles=list(view.my_roles),
+        )
+
+
+class TeamMembers(_Out):
+    """Who is in a team, by display name; somebody with two roles is in two lists."""
+
+    player: list[TeamMember]
+    guardian: list[TeamMember]
+    coach: list[TeamMember]
+    manager: list[TeamMember]
+
+
+class TeamDetails(Team):
+    """A team and its members by role."""
+
+    members: TeamMembers
+
+    @classmethod
+    def of_view(cls, view: TeamView) -> TeamDetails:
+        """Return the JSON form."""
+        by_role: dict[str, list[TeamMember]] = {role: [] for role in TeamMembers.model_fields}
+        for member in view.members:
+            by_role[member.role].append(TeamMember.of_member(member))
+        return cls(**Team.of(view).model_dump(), members=TeamMembers(**by_role))
+
+
+class Teams(_Out):
+    """A page of teams in ascending id."""
+
+    teams: list[Team]
 
 
 class ErrorBody(_Out):
