@@ -79,6 +79,7 @@ def login(ctx: AppContext, username: str, password: str, *, address: str, user_a
             user_id=user.id,
             refresh_hash=refresh.hash,
             user_agent=user_agent.replace("\x00", "")[:_MAX_USER_AGENT],
+            now=now,
             expires_at=expires_at,
         )
     log.info("logged_in", user_id=user.id, session_id=str(refresh.session_id))

@@ -31,6 +31,11 @@ _MEANINGS = {
     503: "The database is away for the moment; safe to try again.",
 }
 
+_ID = {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}
+_UUID = {"type": "string", "format": "uuid"}
+#: What a path names by UUID; everything else has a number.
+_BY_UUID = frozenset({"session_id"})
+
 
 def answers(*statuses: int) -> dict[int, str]:
     """Return the ``responses`` of an operation; 429 and 503 are everybody's."""
@@ -57,5 +62,5 @@ def complete(spec: dict[Any, Any] | str) -> dict[Any, Any] | str:
                     response["content"] = operation["responses"]["201"]["content"]
             for parameter in operation.get("parameters", ()):
                 if parameter["in"] == "path":
-                    parameter["schema"] = {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}
+                    parameter["schema"] = _UUID if parameter["name"] in _BY_UUID else _ID
     return spec

@@ -13,6 +13,7 @@ from hockey_hub_chat.services.conversations import MAX_MEMBERS, MAX_NAME
 from hockey_hub_chat.storage.conversations import Conversation as StoredConversation
 from hockey_hub_chat.storage.conversations import Member
 from hockey_hub_chat.storage.messages import MAX_PAGE, StoredMessage, is_storable
+from hockey_hub_chat.storage.sessions import Device
 from hockey_hub_chat.storage.users import User as StoredUser
 
 
@@ -122,6 +123,41 @@ class LoggedIn(_Out):
     """Logged in; the tokens are in the cookies."""
 
     user: Me
+
+
+class Session(_Out):
+    """One of one's own log-ins. ``renewed_at`` is when its tokens were renewed last; null when they never were."""
+
+    id: UUID
+    user_agent: str
+    created_at: datetime
+    renewed_at: datetime | None
+    expires_at: datetime
+    current: bool
+
+    @classmethod
+    def of(cls, stored: Device, current: UUID) -> Session:
+        """Return the JSON form; ``current`` is the session that asks."""
+        return cls(
+            id=stored.id,
+            user_agent=stored.user_agent,
+            created_at=stored.created_at,
+            renewed_at=stored.renewed_at,
+            expires_at=stored.expires_at,
+            current=stored.id == current,
+        )
+
+
+class Sessions(_Out):
+    """One's log-ins that are not over, the newest first."""
+
+    sessions: list[Session]
+
+
+class EndedSessions(_Out):
+    """How many log-ins were ended."""
+
+    ended: int
 
 
 class Users(_Out):
