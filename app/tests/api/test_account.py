@@ -8,6 +8,8 @@ from uuid import uuid4
 
 import pytest
 
+from harness.people import PASSWORD
+
 from .conftest import Browser, Site
 
 
@@ -15,6 +17,16 @@ def session_of(client: Browser) -> str:
     """Return the id of the session a browser is logged in with."""
     (found,) = (one["id"] for one in client.get("/api/sessions").json["sessions"] if one["current"])
     return str(found)
+
+
+def password_of(site: Site, name: str) -> str:
+    """Return which of the two passwords somebody has."""
+    (found,) = [
+        word
+        for word in (PASSWORD, NEW)
+        if site.client().post("/api/auth/login", json={"username": name, "password": word}).status_code == 200
+    ]
+    return found
 
 
 def assert_in(client: Browser) -> None:
@@ -27,6 +39,9 @@ def assert_out(client: Browser) -> None:
     assert client.post("/api/auth/refresh").status_code == 401
 
 
+PASSWORD_PATH = "/api/me/password"
+NEW = "another password of the tests"
+
 # --- who may do what -------------------------------------------------------------------------------------------------
 
 #: What is tried, on ann's phone.
@@ -34,6 +49,7 @@ ACTIONS: dict[str, Callable[[Browser, str], Any]] = {
     "list": lambda client, _: client.get("/api/sessions"),
     "end one": lambda client, phone: client.delete(f"/api/sessions/{phone}"),
     "end the others": lambda client, _: client.delete("/api/sessions"),
+    "change the password": lambda client, _: client.put(PASSWORD_PATH, json={"current": PASSWORD, "new": NEW}),
 }
 #: (action, who): what is answered, and whether ann's phone is logged in afterwards.
 TABLE: dict[tuple[str, str], tuple[int, str | None, bool]] = {
@@ -49,6 +65,10 @@ TABLE: dict[tuple[str, str], tuple[int, str | None, bool]] = {
     ("end the others", "bob"): (200, None, True),
     ("end the others", "nobody"): (401, "not_authenticated", True),
     ("end the others", "ended"): (401, "token_invalid", True),
+    ("change the password", "ann"): (204, None, False),
+    ("change the password", "bob"): (204, None, True),
+    ("change the password", "nobody"): (401, "not_authenticated", True),
+    ("change the password", "ended"): (401, "token_invalid", True),
 }
 
 
@@ -71,6 +91,9 @@ def test_who_may_do_what(site: Site, action: str, who: str) -> None:
         assert (target in [one["id"] for one in answer.json["sessions"]]) == (who == "ann")
     if action == "end the others" and code is None:
         assert answer.json == {"ended": 1 if who == "ann" else 0}
+    if action == "change the password":
+        assert password_of(site, "ann") == (NEW if who == "ann" else PASSWORD)
+        assert password_of(site, "bob") == (NEW if who == "bob" else PASSWORD)
 
 
 # --- sessions --------------------------------------------------------------------------------------------------------
@@ -79,7 +102,7 @@ def test_who_may_do_what(site: Site, action: str, who: str) -> None:
 def test_the_list_says_what_is_needed_and_nothing_secret(site: Site) -> None:
     phone = site.client()
     agent = "Mozilla/5.0 (Linux; Android 14) Firefox/130.0"
-    body = {"username": "ann", "password": "a password of the tests"}
+    body = {"username": "ann", "password": PASSWORD}
     assert phone.post("/api/auth/login", json=body, headers={"User-Agent": agent}).status_code == 200
     assert phone.post("/api/auth/refresh").status_code == 204
     laptop = site.client("ann")
@@ -134,7 +157,67 @@ def test_another_site_ends_nothing(site: Site) -> None:
     evil = {"Origin": "https://evil.example"}
     for path in ("/api/sessions", f"/api/sessions/{session_of(phone)}"):
         assert laptop.delete(path, headers=evil).json["error"]["code"] == "bad_origin"
+    changed = laptop.put(PASSWORD_PATH, json={"current": PASSWORD, "new": NEW}, headers=evil)
+    assert changed.json["error"]["code"] == "bad_origin" and password_of(site, "ann") == PASSWORD
     assert_in(phone)
+
+
+# --- password --------------------------------------------------------------------------------------------------------
+
+
+def test_a_wrong_current_password_logs_nobody_out(site: Site) -> None:
+    phone, ann = site.client("ann"), site.client("ann")
+    answer = ann.put(PASSWORD_PATH, json={"current": "wrong", "new": NEW})
+    assert (answer.status_code, answer.json["error"]["code"]) == (403, "wrong_password")
+    assert answer.json["error"]["message"] == "The current password is wrong."
+    assert "Set-Cookie" not in answer.headers
+    assert_in(phone)
+    assert_in(ann)
+    assert password_of(site, "ann") == PASSWORD
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"current": PASSWORD, "new": "short"}, "new"),
+        ({"current": PASSWORD, "new": "x" * 1025}, "new"),
+        ({"current": PASSWORD, "new": "a\x00bcdefgh"}, "new"),
+        ({"current": PASSWORD, "new": ["a list of words"]}, "new"),
+        ({"current": PASSWORD, "new": None}, "new"),
+        ({"current": PASSWORD}, "new"),
+        ({"new": NEW}, "current"),
+        ({"current": "", "new": NEW}, "current"),
+        ({"current": "x" * 1025, "new": NEW}, "current"),
+        ({"current": PASSWORD, "new": NEW, "username": "bob"}, "username"),
+    ],
+)
+def test_a_body_that_does_not_fit_names_the_field(site: Site, body: dict[str, Any], field: str) -> None:
+    answer = site.client("ann").put(PASSWORD_PATH, json=body)
+    assert (answer.status_code, answer.json["error"]["code"]) == (422, "validation_failed")
+    assert list(answer.json["error"]["details"]["fields"]) == [field]
+    assert "x" * 50 not in answer.text and "a list of" not in answer.text, "what was sent is not repeated"
+    assert password_of(site, "ann") == PASSWORD
+
+
+def test_a_rule_is_named_in_words(site: Site) -> None:
+    error = site.client("ann").put(PASSWORD_PATH, json={"current": PASSWORD, "new": "short"}).json["error"]
+    assert error["message"] == "The new password does not fit: it needs 8 to 1024 characters."
+    assert error["details"] == {"fields": {"new": "8 to 1024 characters"}}
+
+
+def test_guessing_the_current_password_is_throttled_like_logging_in(make_site: Callable[..., Site]) -> None:
+    site = make_site(login_rate_limit=3)
+    site.add("ann")
+    ann = site.client("ann")  # the first try
+    guess = {"current": "wrong", "new": NEW}
+    answers = [ann.put(PASSWORD_PATH, json=guess) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [403, 403, 429]
+    assert answers[-1].json["error"]["code"] == "rate_limited" and answers[-1].json["error"]["retryable"]
+    assert 0 < int(answers[-1].headers["Retry-After"]) <= 60
+    assert ann.put(PASSWORD_PATH, json={"current": PASSWORD, "new": NEW}).status_code == 429
+    refused = site.client().post("/api/auth/login", json={"username": "ann", "password": PASSWORD})
+    assert refused.status_code == 429, "one bucket for both doors"
+    assert_in(ann)
 
 
 def test_every_refusal_is_described(site: Site) -> None:
@@ -144,9 +227,12 @@ def test_every_refusal_is_described(site: Site) -> None:
         ("/api/sessions", "get"): {"200"},
         ("/api/sessions", "delete"): {"200", "403"},
         ("/api/sessions/{session_id}", "delete"): {"204", "403", "404"},
+        ("/api/me/password", "put"): {"204", "400", "403", "413", "422"},
     }
     for (path, method), statuses in wanted.items():
         assert set(paths[path][method]["responses"]) == statuses | everybody, (method, path)
         assert paths[path][method]["security"]
     (parameter,) = paths["/api/sessions/{session_id}"]["delete"]["parameters"]
     assert parameter["schema"] == {"type": "string", "format": "uuid"}
+    new = site.client().get("/api/openapi.json").json["components"]["schemas"]["NewPassword"]["properties"]["new"]
+    assert (new["minLength"], new["maxLength"]) == (8, 1024)

@@ -116,6 +116,7 @@ def test_the_descriptions_are_complete(site: Site) -> None:
         ("POST", "/api/auth/refresh"),
         ("POST", "/api/auth/logout"),
         ("GET", "/api/me"),
+        ("PUT", "/api/me/password"),
         ("GET", "/api/sessions"),
         ("DELETE", "/api/sessions"),
         ("DELETE", "/api/sessions/{session_id}"),

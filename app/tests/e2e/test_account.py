@@ -1,8 +1,9 @@
-"""Ending one's own sessions over real workers: their sockets close at once, everywhere, and nothing else does."""
+"""Ending one's own sessions, also by another password, over real workers: their sockets close at once, and no others."""
 
 from __future__ import annotations
 
 from harness.http import Api
+from harness.people import PASSWORD
 from harness.raw import RawSocket, on_both_workers
 from harness.rooms import Room
 
@@ -76,3 +77,21 @@ def test_ending_the_own_session_closes_its_socket_and_takes_the_cookies(room: Ro
     assert socket.close_code() == 4403
     api.cookies = kept
     assert_over(room, api)
+
+
+def test_another_password_closes_the_sockets_of_all_other_sessions(room: Room) -> None:
+    mine, other = room.login(), room.login()
+    closing = on_both_workers(room.server, other, 1)
+    staying = [*on_both_workers(room.server, mine, 1), resumed(room, room.login(room.bob))]
+    wrong = mine.put("/api/me/password", {"current": "wrong", "new": "a better password"})
+    assert wrong.expect(403).error == "wrong_password"
+    for socket in (*closing, *staying):
+        assert_open(socket)
+    mine.put("/api/me/password", {"current": PASSWORD, "new": "a better password"}).expect(204)
+    assert [socket.close_code() for socket in closing] == [4403] * 2
+    for socket in staying:
+        assert_open(socket)
+    assert_over(room, other)
+    mine.post("/api/auth/refresh").expect(204)
+    assert room.server.api().login(room.alice.username, PASSWORD).expect(401).error == "invalid_credentials"
+    room.server.api().login(room.alice.username, "a better password").expect(200)

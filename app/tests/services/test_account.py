@@ -1,15 +1,25 @@
-"""What somebody does about their own account: seeing and ending where they are logged in."""
+"""What somebody does about their own account: seeing and ending where they are logged in, taking another password."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import uuid4
 
 import pytest
 
 from harness.people import PASSWORD
-from hockey_hub_chat.errors import NotFoundError, TokenInvalidError
+from hockey_hub_chat import passwords
+from hockey_hub_chat.errors import (
+    ChatError,
+    InvalidCredentialsError,
+    NotFoundError,
+    RateLimitedError,
+    TokenInvalidError,
+    ValidationError,
+    WrongPasswordError,
+)
 from hockey_hub_chat.realtime.bus import SessionEnded
-from hockey_hub_chat.services import account, auth
+from hockey_hub_chat.services import account, auth, people
 from hockey_hub_chat.services.auth import Tokens
 
 from .conftest import Club
@@ -98,3 +108,155 @@ def test_ending_all_the_others_counts_those_that_were_not_over(club: Club) -> No
     assert is_in(club, mine) and is_in(club, foreign)
     assert account.end_other_sessions(club.ctx, mine.principal) == 0
     assert len(club.published) == 2
+
+
+# --- password --------------------------------------------------------------------------------------------------------
+
+NEW = "another password of the tests"
+
+
+def change(club: Club, given: Tokens, current: str = PASSWORD, new: str = NEW, *, address: str = "192.0.2.1") -> None:
+    account.change_password(club.ctx, given.principal, current, new, address=address)
+
+
+def can_log_in(club: Club, password: str, name: str = "ann") -> bool:
+    try:
+        auth.login(club.ctx, name, password, address=f"test {uuid4()}")
+    except InvalidCredentialsError:
+        return False
+    return True
+
+
+def meanwhile(monkeypatch: pytest.MonkeyPatch, action: Callable[[], object]) -> None:
+    """Let something happen once, while the next password is checked."""
+    verify = passwords.verify_password
+
+    def slowly(password_hash: str | None, password: str) -> bool:
+        monkeypatch.setattr(passwords, "verify_password", verify)
+        right = verify(password_hash, password)
+        action()
+        return right
+
+    monkeypatch.setattr(passwords, "verify_password", slowly)
+
+
+def test_a_changed_password_ends_all_other_sessions_and_keeps_this_one(club: Club) -> None:
+    club.add("ann"), club.add("bob")
+    first, mine, second, foreign = (club.login(name) for name in ("ann", "ann", "ann", "bob"))
+    change(club, mine)
+    assert can_log_in(club, NEW) and not can_log_in(club, PASSWORD)
+    assert can_log_in(club, PASSWORD, "bob") and is_in(club, foreign)
+    others = {one.principal.session_id for one in (first, second)}
+    assert {event.session_id for event in club.published if isinstance(event, SessionEnded)} == others
+    assert_over(club, first)
+    assert_over(club, second)
+    assert is_in(club, mine) and auth.refresh(club.ctx, mine.refresh_token).refresh_token
+
+
+def test_a_wrong_current_password_changes_and_ends_nothing(club: Club) -> None:
+    club.add("ann")
+    other, mine = club.login("ann"), club.login("ann")
+    for wrong in ("wrong", PASSWORD + " ", NEW, ""):
+        with pytest.raises(WrongPasswordError):
+            change(club, mine, wrong, address="192.0.2.7")
+    assert is_in(club, mine) and is_in(club, other) and club.published == []
+    assert can_log_in(club, PASSWORD) and not can_log_in(club, NEW)
+
+
+@pytest.mark.parametrize(
+    ("new", "rule"),
+    [
+        ("", "8 to 1024 characters"),
+        ("x" * 7, "8 to 1024 characters"),
+        ("x" * 1025, "8 to 1024 characters"),
+        ("a\x00bcdefgh", "only characters that can be stored"),
+        ("a\ud800bcdefgh", "only characters that can be stored"),
+    ],
+)
+def test_a_new_password_that_breaks_a_rule_is_refused_by_that_rule(club: Club, new: str, rule: str) -> None:
+    club.add("ann")
+    mine = club.login("ann")
+    with pytest.raises(ValidationError) as caught:
+        change(club, mine, new=new)
+    assert caught.value.details == {"fields": {"new": rule}} and rule in caught.value.message
+    assert can_log_in(club, PASSWORD)
+    with pytest.raises(ValidationError) as caught:
+        people.add(club.ctx, "zoe", "Zoe", new)
+    assert caught.value.details == {"fields": {"password": rule}}, "the same rules as for a new account"
+
+
+@pytest.mark.parametrize("new", ["x" * 8, "é" * 1024, "pass 🏒 word"])
+def test_what_just_fits_is_taken(club: Club, new: str) -> None:
+    club.add("ann")
+    change(club, club.login("ann"), new=new)
+    assert can_log_in(club, new)
+
+
+def test_tries_are_counted_together_with_those_of_logging_in(club: Club) -> None:
+    club.add("ann"), club.add("bob")
+    mine, bob = club.login("ann"), club.login("bob")  # one try of five from this address
+    for _ in range(2):
+        with pytest.raises(InvalidCredentialsError):
+            auth.login(club.ctx, "ann", "wrong", address="192.0.2.1")
+        with pytest.raises(WrongPasswordError):
+            change(club, mine, "wrong")
+    for refused in (lambda: change(club, mine), lambda: club.login("ann")):
+        with pytest.raises(RateLimitedError) as caught:
+            refused()
+        assert caught.value.details["retry_after_ms"] > 0
+    change(club, bob)
+    change(club, mine, address="192.0.2.2")
+
+
+def test_a_rule_broken_costs_no_try(club: Club) -> None:
+    club.add("ann")
+    mine = club.login("ann")
+    for _ in range(6):
+        with pytest.raises(ValidationError):
+            change(club, mine, new="short")
+    change(club, mine)
+
+
+def test_of_two_changes_at_once_one_counts(club: Club, monkeypatch: pytest.MonkeyPatch) -> None:
+    club.add("ann")
+    mine, other = club.login("ann"), club.login("ann")
+    meanwhile(monkeypatch, lambda: change(club, other, new="the quicker password"))
+    with pytest.raises(WrongPasswordError):
+        change(club, mine)
+    assert can_log_in(club, "the quicker password") and not can_log_in(club, NEW)
+    assert is_in(club, other) and not is_in(club, mine)
+
+
+@pytest.mark.parametrize(("how", "error"), [("session", TokenInvalidError), ("account", WrongPasswordError)])
+def test_who_was_put_out_meanwhile_changes_nothing(
+    club: Club, monkeypatch: pytest.MonkeyPatch, how: str, error: type[ChatError]
+) -> None:
+    club.add("ann")
+    thief, mine = club.login("ann"), club.login("ann")
+    puts_out: dict[str, Callable[[], object]] = {
+        "session": lambda: account.end_session(club.ctx, mine.principal, thief.principal.session_id),
+        "account": lambda: people.disable(club.ctx, "ann"),
+    }
+    meanwhile(monkeypatch, puts_out[how])
+    with pytest.raises(error):
+        change(club, thief)
+    assert not can_log_in(club, NEW)
+    assert is_in(club, mine) == (how == "session")
+
+
+@pytest.mark.parametrize("how", ["password", "account"])
+def test_no_session_begins_with_a_password_that_was_changed_meanwhile(
+    club: Club, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    club.add("ann")
+    mine = club.login("ann")
+    ends: dict[str, Callable[[], object]] = {
+        "password": lambda: change(club, mine),
+        "account": lambda: people.disable(club.ctx, "ann"),
+    }
+    meanwhile(monkeypatch, ends[how])
+    with pytest.raises(InvalidCredentialsError):
+        auth.login(club.ctx, "ann", PASSWORD, address="192.0.2.66")
+    assert [one.id for one in account.list_sessions(club.ctx, mine.principal)] == (
+        [mine.principal.session_id] if how == "password" else []
+    )

@@ -1,4 +1,4 @@
-"""What somebody does about their own account: see where they are logged in, and end that."""
+"""What somebody does about their own account: see where they are logged in, end that, take another password."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from uuid import UUID
 
 import structlog
 
-from hockey_hub_chat.errors import NotFoundError
+from hockey_hub_chat import passwords
+from hockey_hub_chat.errors import NotFoundError, TokenInvalidError, ValidationError, WrongPasswordError
 from hockey_hub_chat.realtime.bus import SessionEnded
-from hockey_hub_chat.services.auth import Principal
+from hockey_hub_chat.services import people
+from hockey_hub_chat.services.auth import Principal, count_try
 from hockey_hub_chat.services.context import AppContext
-from hockey_hub_chat.storage import sessions
+from hockey_hub_chat.storage import sessions, users
 from hockey_hub_chat.storage.engine import reading, writing
 from hockey_hub_chat.storage.sessions import Device
 
@@ -43,6 +45,42 @@ def end_other_sessions(ctx: AppContext, principal: Principal) -> int:
         ended = sessions.revoke_others(conn, principal.user_id, principal.session_id, ctx.clock())
     _tell_ended(ctx, principal, ended)
     return len(ended)
+
+
+def change_password(ctx: AppContext, principal: Principal, current: str, new: str, *, address: str) -> None:
+    """Take another password; every other session ends, the one that asks goes on.
+
+    Args:
+        address: where the request came from; tries are counted together with those of logging in.
+
+    Raises:
+        ValidationError: ``details["fields"]["new"]`` is the rule that the new one breaks.
+        WrongPasswordError: the current one is wrong, or was changed in this moment.
+        RateLimitedError: too many tries.
+        TokenInvalidError: the session was ended meanwhile.
+    """
+    problem = people.password_problem(new)
+    if problem is not None:
+        raise ValidationError(f"The new password does not fit: it needs {problem}.", {"fields": {"new": problem}})
+    count_try(ctx, principal.username, address)
+    with reading(ctx.engine) as conn:
+        user = users.get(conn, principal.user_id)
+    right = passwords.verify_password(user.password_hash if user else None, current)
+    if user is None or not right:
+        log.info("password_change_refused", user_id=principal.user_id, address=address)
+        raise WrongPasswordError("The current password is wrong.")
+    password_hash = passwords.hash_password(new)
+    with writing(ctx.engine) as conn:
+        if not users.set_password(conn, user.id, password_hash, replacing=user.password_hash):
+            raise WrongPasswordError("The current password is wrong.")
+        session = sessions.get(conn, principal.session_id, for_update=True)
+        if session is None or not session.is_live(ctx.clock()):
+            raise TokenInvalidError(
+                "The session is over."
+            )  # ended from elsewhere while we computed: it changes nothing
+        ended = sessions.revoke_others(conn, user.id, principal.session_id, ctx.clock())
+    log.info("password_changed", user_id=user.id)
+    _tell_ended(ctx, principal, ended)
 
 
 def _tell_ended(ctx: AppContext, principal: Principal, ended: list[UUID]) -> None:

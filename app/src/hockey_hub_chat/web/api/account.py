@@ -1,17 +1,17 @@
-"""One's own account: where one is logged in."""
+"""One's own account: where one is logged in, and the password."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
 from apiflask import APIBlueprint
-from flask import Response, make_response
+from flask import Response, make_response, request
 
 from hockey_hub_chat.services import account
 from hockey_hub_chat.web.api import describe
 from hockey_hub_chat.web.api.auth import clear_cookies
-from hockey_hub_chat.web.api.schemas import EndedSessions, Session, Sessions
-from hockey_hub_chat.web.security import context, principal
+from hockey_hub_chat.web.api.schemas import EndedSessions, NewPassword, Session, Sessions
+from hockey_hub_chat.web.security import client_address, context, principal
 
 blueprint = APIBlueprint("account", __name__, url_prefix="/api", tag="Account")
 
@@ -44,3 +44,13 @@ def end_session(session_id: UUID) -> Response:
     if session_id == who.session_id:
         clear_cookies(response)
     return response
+
+
+@blueprint.put("/me/password")
+@blueprint.input(NewPassword, arg_name="wanted")
+@blueprint.doc(security=describe.LOGGED_IN, responses=describe.answers(204, 400, 401, 403, 413, 422))
+def change_password(wanted: NewPassword) -> Response:
+    """Take another password; all one's other log-ins end. A wrong current one is `wrong_password`, and ends nothing."""
+    ctx = context()
+    account.change_password(ctx, principal(), wanted.current, wanted.new, address=client_address(ctx, request))
+    return make_response("", 204)

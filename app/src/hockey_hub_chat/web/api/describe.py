@@ -22,7 +22,7 @@ _MEANINGS = {
     204: "Done.",
     400: "The request could not be read.",
     401: "Nobody is logged in, or with a token that does not count.",
-    403: "Not allowed, not a member, or from another site.",
+    403: "Not allowed, not a member, the wrong password, or from another site.",
     404: "There is no such thing.",
     409: "It contradicts what is stored.",
     413: "Too large.",

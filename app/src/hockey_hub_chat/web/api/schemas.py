@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from hockey_hub_chat import passwords
 from hockey_hub_chat.events import Body, Id, Seq
 from hockey_hub_chat.services.conversations import MAX_MEMBERS, MAX_NAME
 from hockey_hub_chat.storage.conversations import Conversation as StoredConversation
@@ -48,6 +49,17 @@ class Login(_In):
 
     username: Annotated[Text, Field(min_length=1, max_length=100)]
     password: Annotated[str, Field(strict=True, min_length=1, max_length=1024)]
+
+
+class NewPassword(_In):
+    """One's password as it is, and as it shall be."""
+
+    current: Annotated[str, Field(strict=True, min_length=1, max_length=1024)]
+    #: The service knows the rules; these are for the description.
+    new: Annotated[
+        str,
+        Field(strict=True, json_schema_extra={"minLength": passwords.MIN_LENGTH, "maxLength": passwords.MAX_LENGTH}),
+    ]
 
 
 class NewConversation(_In):
