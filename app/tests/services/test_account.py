@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
+import sqlalchemy as sa
 
 from harness.people import PASSWORD
 from hockey_hub_chat import passwords
@@ -21,6 +24,7 @@ from hockey_hub_chat.errors import (
 from hockey_hub_chat.realtime.bus import SessionEnded
 from hockey_hub_chat.services import account, auth, people
 from hockey_hub_chat.services.auth import Tokens
+from hockey_hub_chat.storage import sessions, tables
 
 from .conftest import Club
 
@@ -260,3 +264,85 @@ def test_no_session_begins_with_a_password_that_was_changed_meanwhile(
     assert [one.id for one in account.list_sessions(club.ctx, mine.principal)] == (
         [mine.principal.session_id] if how == "password" else []
     )
+
+
+# --- what becomes of ended sessions ----------------------------------------------------------------------------------
+
+
+def kept(club: Club) -> int:
+    """Return how many sessions there are, over or not."""
+    with club.ctx.engine.connect() as conn:
+        found: int = conn.execute(sa.select(sa.func.count()).select_from(tables.sessions)).scalar_one()
+        return found
+
+
+def fill(club: Club, user_id: int, count: int) -> None:
+    """Give somebody sessions that ran out two months ago."""
+    rows = [
+        {
+            "id": uuid4(),
+            "user_id": user_id,
+            "refresh_hash": uuid4().bytes * 2,
+            "created_at": club.now - timedelta(days=90),
+            "expires_at": club.now - timedelta(days=60),
+        }
+        for _ in range(count)
+    ]
+    with club.ctx.engine.begin() as conn:
+        conn.execute(sa.insert(tables.sessions), rows)
+
+
+def test_what_is_over_is_removed_after_thirty_days_and_not_before(club: Club) -> None:
+    club.add("ann")
+    mine, ended = club.login("ann"), club.login("ann")
+    account.end_session(club.ctx, mine.principal, ended.principal.session_id)
+    club.later(days=30)  # the other one runs out by itself
+    assert account.prune_sessions(club.ctx) == 0 and kept(club) == 2
+    club.later(seconds=1)
+    assert account.prune_sessions(club.ctx) == 1 and kept(club) == 1, "the one that was ended"
+    club.later(days=30, seconds=-1)
+    assert account.prune_sessions(club.ctx) == 0 and kept(club) == 1
+    live = club.login("ann")
+    club.later(seconds=1)
+    assert account.prune_sessions(club.ctx) == 1 and kept(club) == 1
+    assert is_in(club, live)
+    assert account.prune_sessions(club.ctx) == 0 and kept(club) == 1
+
+
+def test_a_copied_token_of_an_ended_session_stays_refused_before_and_after(club: Club) -> None:
+    club.add("ann")
+    given = club.login("ann")
+    auth.refresh(club.ctx, given.refresh_token)
+    club.later(seconds=11)
+    for days in (0, 29, 32):  # ended at once; it would have run out after 30
+        club.later(days=days)
+        account.prune_sessions(club.ctx)
+        with pytest.raises(TokenInvalidError):
+            auth.refresh(club.ctx, given.refresh_token)
+    assert kept(club) == 0
+
+
+def test_many_are_removed_in_bounded_batches_until_none_is_left(club: Club, monkeypatch: pytest.MonkeyPatch) -> None:
+    user_id = club.add("ann")
+    live = club.login("ann")
+    fill(club, user_id, 2500)
+    batches: list[int] = []
+    prune = sessions.prune
+
+    def counted(*args: Any) -> int:
+        batches.append(prune(*args))
+        return batches[-1]
+
+    monkeypatch.setattr(sessions, "prune", counted)
+    assert account.prune_sessions(club.ctx) == 2500
+    assert batches == [1000, 1000, 500]
+    assert kept(club) == 1 and is_in(club, live)
+
+
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)  # SQLite has one writer at a time
+def test_pruning_waits_for_nobody(club: Club) -> None:
+    fill(club, club.add("ann"), 2)
+    with club.ctx.engine.begin() as conn:
+        conn.execute(sa.select(tables.sessions.c.id).limit(1).with_for_update())
+        assert account.prune_sessions(club.ctx) == 1 and kept(club) == 1
+    assert account.prune_sessions(club.ctx) == 1 and kept(club) == 0

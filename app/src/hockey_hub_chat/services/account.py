@@ -1,7 +1,11 @@
-"""What somebody does about their own account: see where they are logged in, end that, take another password."""
+"""What somebody does about their own account: see where they are logged in, end that, take another password.
+
+And what becomes of sessions that are over: they are kept for a while, then removed.
+"""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from uuid import UUID
 
 import structlog
@@ -17,6 +21,11 @@ from hockey_hub_chat.storage.engine import reading, writing
 from hockey_hub_chat.storage.sessions import Device
 
 log = structlog.get_logger(__name__)
+
+#: How long a session that is over is remembered, so that the use of its tokens is still seen for what it is.
+KEEP_ENDED = timedelta(days=30)
+#: Rows removed in one transaction: its locks are short, and a standby follows easily.
+_PRUNE_BATCH = 1_000
 
 
 def list_sessions(ctx: AppContext, principal: Principal) -> list[Device]:
@@ -81,6 +90,21 @@ def change_password(ctx: AppContext, principal: Principal, current: str, new: st
         ended = sessions.revoke_others(conn, user.id, principal.session_id, ctx.clock())
     log.info("password_changed", user_id=user.id)
     _tell_ended(ctx, principal, ended)
+
+
+def prune_sessions(ctx: AppContext) -> int:
+    """Remove the sessions that were over more than ``KEEP_ENDED`` ago, batch by batch; return how many.
+
+    Safe to repeat, to interrupt, and to run in several places at once.
+    """
+    before = ctx.clock() - KEEP_ENDED
+    removed = 0
+    while True:
+        with writing(ctx.engine) as conn:
+            batch = sessions.prune(conn, before, _PRUNE_BATCH)
+        removed += batch
+        if batch < _PRUNE_BATCH:
+            return removed
 
 
 def _tell_ended(ctx: AppContext, principal: Principal, ended: list[UUID]) -> None:

@@ -202,3 +202,16 @@ def live(conn: sa.Connection, session_ids: Iterable[UUID]) -> set[UUID]:
         )
     )
     return set(conn.execute(query).scalars())
+
+
+def prune(conn: sa.Connection, ended_before: datetime, limit: int) -> int:
+    """Remove at most ``limit`` sessions that were revoked or ran out before a time; return how many.
+
+    A row that somebody holds at this moment is left for the next time: nobody waits for this.
+    """
+    over = sa.or_(sessions.c.revoked_at < ended_before, sessions.c.expires_at < ended_before)
+    chosen = list(
+        conn.execute(sa.select(sessions.c.id).where(over).limit(limit).with_for_update(skip_locked=True)).scalars()
+    )
+    conn.execute(sa.delete(sessions).where(sessions.c.id.in_(chosen)))
+    return len(chosen)
