@@ -22,7 +22,7 @@ from hockey_hub_chat import __version__, compose, config, embedded, logs, refere
 from hockey_hub_chat.config import Settings
 from hockey_hub_chat.errors import ChatError, ConfigError, UnavailableError
 from hockey_hub_chat.events import frames_schema
-from hockey_hub_chat.services import people
+from hockey_hub_chat.services import account, people
 from hockey_hub_chat.services.context import AppContext
 from hockey_hub_chat.storage import migrate, users
 from hockey_hub_chat.storage.engine import make_engine, reading
@@ -157,6 +157,15 @@ def user_list(as_json: bool) -> None:
     for one in found:
         state = "disabled" if one.disabled_at else "admin" if one.is_admin else ""
         click.echo(f"{one.id:>8}  {one.username:<24}  {one.display_name:<32}  {state}".rstrip())
+
+
+@main.command("prune-sessions")
+def prune_sessions() -> None:
+    """Remove log-ins that ended or ran out more than 30 days ago."""
+    removed = account.prune_sessions(_context())
+    click.echo(
+        f"Removed {removed} log-in{'' if removed == 1 else 's'} that ended over {account.KEEP_ENDED.days} days ago."
+    )
 
 
 @main.group()

@@ -14,6 +14,7 @@ request may succeed later unchanged (``retryable``). The tree::
     │   └── TokenInvalidError     token_invalid     401   no
     ├── PermissionDeniedError     forbidden         403   no
     │   ├── NotAMemberError       not_a_member      403   no
+    │   ├── WrongPasswordError    wrong_password    403   no    the session goes on: it is no 401
     │   └── OriginError           bad_origin        403   no    cross-site request refused
     ├── NotFoundError             not_found         404   no
     ├── ConflictError             conflict          409   no
@@ -116,6 +117,12 @@ class NotAMemberError(PermissionDeniedError):
     """The conversation does not exist for this person: unknown and foreign ones answer alike."""
 
     code = "not_a_member"
+
+
+class WrongPasswordError(PermissionDeniedError):
+    """Who is logged in gave a wrong current password. Not a 401, by which clients would take the session for ended."""
+
+    code = "wrong_password"
 
 
 class OriginError(PermissionDeniedError):

@@ -23,7 +23,12 @@ from harness.people import PASSWORD
 #: conversation is with exactly one other.
 RULED = {"POST /api/conversations"}
 #: Operations after which ann has to log in again.
-ENDS_SESSIONS = {"POST /api/auth/logout"}
+ENDS_SESSIONS = {
+    "POST /api/auth/logout",
+    "DELETE /api/sessions",
+    "DELETE /api/sessions/{session_id}",
+    "PUT /api/me/password",
+}
 EXAMPLES = int(os.environ.get("HHC_TEST_API_EXAMPLES") or 15)
 #: The same each time, so that a change is judged by what it changed; ``HHC_TEST_API_SEED=new`` looks elsewhere.
 _given = os.environ.get("HHC_TEST_API_SEED", "1")

@@ -82,3 +82,19 @@ def test_a_probe_comes_and_goes(server: ChatServer) -> None:
         api.get(f"/api/conversations/{made['conversation_id']}/messages").expect(200)
     assert json.loads(server.cli("probe", "end").stdout) == {"removed": 2}
     assert api.get("/api/me").status == 401
+
+
+def test_old_sessions_are_pruned_while_people_are_logged_in(server: ChatServer) -> None:
+    ann = server.add_user("ann")
+    stays, goes, fresh = server.api(), server.api(), server.api()
+    for api in (stays, goes, fresh):
+        api.login(ann.username, ann.password).expect(200)
+    for api in (goes, fresh):
+        api.post("/api/auth/logout").expect(204)
+    server.people.age_sessions(ann, days=31, only_ended=1)
+    for said in ("Removed 1 log-in that ended over 30 days ago.", "Removed 0 log-ins that ended over 30 days ago."):
+        done = server.cli("prune-sessions")
+        assert (done.returncode, done.stdout.strip()) == (0, said)
+    stays.get("/api/me").expect(200)
+    stays.post("/api/auth/refresh").expect(204)
+    assert server.people.count_sessions(ann) == 2

@@ -225,6 +225,10 @@ def test_no_secret_reaches_the_log(own_site: Callable[..., ChatServer]) -> None:
     api.login(person.username, person.password).expect(200)
     first = dict(api.cookies)
     api.post("/api/auth/refresh").expect(200, 204)
+    body = {"current": "a wrong current nobody may read", "new": "a new one nobody may read"}
+    api.put("/api/me/password", body).expect(403)
+    api.put("/api/me/password", {**body, "current": person.password}).expect(204)
+    api.put("/api/me/password", {**body, "new": ["a new one in a list nobody may read"]}).expect(422)
     api.post("/api/auth/login", raw=b'{"username": "x", "password": "half a secret', headers=JSON).expect(400)
     api.post("/api/auth/login", {"username": "x", "password": ["a secret in a list"]}).expect(400, 422)
     with RawSocket(server, api) as ws:

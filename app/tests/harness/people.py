@@ -153,6 +153,25 @@ class People:
                 earlier = rotated_at - timedelta(seconds=seconds)
                 connection.execute(sa.update(table).where(table.c.id == key).values(rotated_at=earlier))
 
+    def age_sessions(self, person: Person, days: int, only_ended: int) -> None:
+        """Move the end of so many of a person's ended sessions into the past."""
+        table = tables.sessions
+        with self.engine.begin() as connection:
+            ended = sa.select(table.c.id, table.c.revoked_at).where(
+                table.c.user_id == person.id, table.c.revoked_at.isnot(None)
+            )
+            for key, revoked_at in connection.execute(ended.limit(only_ended)).all():
+                earlier = revoked_at - timedelta(days=days)
+                connection.execute(sa.update(table).where(table.c.id == key).values(revoked_at=earlier))
+
+    def count_sessions(self, person: Person) -> int:
+        """Return how many sessions of a person are kept, over or not."""
+        table = tables.sessions
+        query = sa.select(sa.func.count()).select_from(table).where(table.c.user_id == person.id)
+        with self.engine.connect() as connection:
+            found: int = connection.execute(query).scalar_one()
+            return found
+
     def close(self) -> None:
         """Let go of the database."""
         self.engine.dispose()

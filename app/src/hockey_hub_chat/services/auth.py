@@ -61,24 +61,26 @@ def login(ctx: AppContext, username: str, password: str, *, address: str, user_a
         RateLimitedError: too many tries.
     """
     name = users.normalise(username)
-    ctx.limits.hit("login", _login_key(name, address), limit=ctx.settings.login_rate_limit)
+    count_try(ctx, name, address)
     with reading(ctx.engine) as conn:
         user = users.find(conn, name)
     right = passwords.verify_password(user.password_hash if user else None, password)
     if user is None or not right or user.disabled_at is not None:
-        metrics.LOGIN_FAILURES.inc()
-        log.info("login_failed", address=address)
-        raise InvalidCredentialsError("Wrong user name or password.")
+        raise _refusal(address)
     now = ctx.clock()
     refresh = tokens.new_refresh_token(uuid4())
     expires_at = now + timedelta(days=ctx.settings.session_ttl_days)
     with writing(ctx.engine) as conn:
+        # Checking took a while. A password changed meanwhile has ended all sessions: none may begin with the old one after that.
+        if users.hold_password(conn, user.id) != user.password_hash:
+            raise _refusal(address)
         sessions.create(
             conn,
             session_id=refresh.session_id,
             user_id=user.id,
             refresh_hash=refresh.hash,
             user_agent=user_agent.replace("\x00", "")[:_MAX_USER_AGENT],
+            now=now,
             expires_at=expires_at,
         )
     log.info("logged_in", user_id=user.id, session_id=str(refresh.session_id))
@@ -170,6 +172,25 @@ def confirm(ctx: AppContext, claims: AccessClaims) -> Principal:
     if session is None or session.user_id != claims.user_id or not session.is_live(ctx.clock()):
         raise TokenInvalidError("The session is over.")
     return Principal(session.user_id, session.username, session.id, session.is_admin, claims.expires_at)
+
+
+def count_try(ctx: AppContext, username: str, address: str) -> None:
+    """Count one try at somebody's password, at whichever door.
+
+    Args:
+        username: in its stored form.
+        address: where the request came from.
+
+    Raises:
+        RateLimitedError: too many for this account from this address.
+    """
+    ctx.limits.hit("login", _login_key(username, address), limit=ctx.settings.login_rate_limit)
+
+
+def _refusal(address: str) -> InvalidCredentialsError:
+    metrics.LOGIN_FAILURES.inc()
+    log.info("login_failed", address=address)
+    return InvalidCredentialsError("Wrong user name or password.")
 
 
 def _login_key(name: str, address: str) -> str:

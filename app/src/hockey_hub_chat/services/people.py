@@ -62,8 +62,9 @@ def add(ctx: AppContext, username: str, display_name: str, password: str, *, is_
         )
     if not 1 <= len(shown) <= MAX_DISPLAY_NAME or not is_storable(shown):
         problems["display_name"] = f"1 to {MAX_DISPLAY_NAME} characters"
-    if not passwords.MIN_LENGTH <= len(password) <= passwords.MAX_LENGTH or not is_storable(password):
-        problems["password"] = f"{passwords.MIN_LENGTH} to {passwords.MAX_LENGTH} characters"
+    problem = password_problem(password)
+    if problem is not None:
+        problems["password"] = problem
     if problems:
         listed = "; ".join(f"{field}: {what}" for field, what in problems.items())
         raise ValidationError(f"The account is not valid: {listed}.", {"fields": problems})
@@ -75,6 +76,13 @@ def add(ctx: AppContext, username: str, display_name: str, password: str, *, is_
         raise ConflictError(f"There is a user named {name} already.") from None
     log.info("user_added", user_id=made, is_admin=is_admin)
     return made
+
+
+def password_problem(password: str) -> str | None:
+    """Return the rule a new password breaks, such as "8 to 1024 characters"; None when it is good."""
+    if not passwords.MIN_LENGTH <= len(password) <= passwords.MAX_LENGTH:
+        return f"{passwords.MIN_LENGTH} to {passwords.MAX_LENGTH} characters"
+    return None if is_storable(password) else "only characters that can be stored"
 
 
 def disable(ctx: AppContext, username: str) -> None:

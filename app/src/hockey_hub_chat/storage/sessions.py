@@ -14,6 +14,17 @@ from hockey_hub_chat.storage.tables import UTC, sessions, users
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """A session as its person sees it."""
+
+    id: UUID
+    user_agent: str
+    created_at: datetime
+    renewed_at: datetime | None
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """A session with what is needed of its person."""
 
@@ -34,7 +45,14 @@ class Session:
 
 
 def create(
-    conn: sa.Connection, *, session_id: UUID, user_id: int, refresh_hash: bytes, user_agent: str, expires_at: datetime
+    conn: sa.Connection,
+    *,
+    session_id: UUID,
+    user_id: int,
+    refresh_hash: bytes,
+    user_agent: str,
+    now: datetime,
+    expires_at: datetime,
 ) -> None:
     """Begin a session."""
     conn.execute(
@@ -43,6 +61,7 @@ def create(
             user_id=user_id,
             refresh_hash=refresh_hash,
             user_agent=user_agent,
+            created_at=now,
             expires_at=expires_at,
         )
     )
@@ -118,6 +137,47 @@ def revoke(conn: sa.Connection, session_id: UUID) -> bool:
     return conn.execute(statement).rowcount == 1
 
 
+def of_person(conn: sa.Connection, user_id: int, now: datetime) -> list[Device]:
+    """Return a person's sessions that are not over, the newest first."""
+    query = (
+        sa.select(
+            sessions.c.id,
+            sessions.c.user_agent,
+            sessions.c.created_at,
+            sessions.c.rotated_at,
+            sessions.c.expires_at,
+        )
+        .where(*_live_of(user_id, now))
+        .order_by(sessions.c.created_at.desc(), sessions.c.id.desc())
+    )
+    return [Device(*row) for row in conn.execute(query)]
+
+
+def revoke_own(conn: sa.Connection, session_id: UUID, user_id: int, now: datetime) -> bool:
+    """End a session of this person.
+
+    Returns:
+        False when it is somebody else's, over already, or there is none.
+    """
+    statement = sa.update(sessions).where(sessions.c.id == session_id, *_live_of(user_id, now)).values(revoked_at=now)
+    return conn.execute(statement).rowcount == 1
+
+
+def revoke_others(conn: sa.Connection, user_id: int, keep: UUID, now: datetime) -> list[UUID]:
+    """End every session of a person that is not over, but one; return which."""
+    statement = (
+        sa.update(sessions)
+        .where(sessions.c.id != keep, *_live_of(user_id, now))
+        .values(revoked_at=now)
+        .returning(sessions.c.id)
+    )
+    return list(conn.execute(statement).scalars())
+
+
+def _live_of(user_id: int, now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    return (sessions.c.user_id == user_id, sessions.c.revoked_at.is_(None), sessions.c.expires_at > now)
+
+
 def revoke_all(conn: sa.Connection, user_id: int) -> list[UUID]:
     """End every session of a person and return which."""
     statement = (
@@ -142,3 +202,16 @@ def live(conn: sa.Connection, session_ids: Iterable[UUID]) -> set[UUID]:
         )
     )
     return set(conn.execute(query).scalars())
+
+
+def prune(conn: sa.Connection, ended_before: datetime, limit: int) -> int:
+    """Remove at most ``limit`` sessions that were revoked or ran out before a time; return how many.
+
+    A row that somebody holds at this moment is left for the next time: nobody waits for this.
+    """
+    over = sa.or_(sessions.c.revoked_at < ended_before, sessions.c.expires_at < ended_before)
+    chosen = list(
+        conn.execute(sa.select(sessions.c.id).where(over).limit(limit).with_for_update(skip_locked=True)).scalars()
+    )
+    conn.execute(sa.delete(sessions).where(sessions.c.id.in_(chosen)))
+    return len(chosen)

@@ -107,6 +107,30 @@ def find_active(conn: sa.Connection, ids: Sequence[int]) -> list[User]:
     return [User(*row) for row in conn.execute(statement)]
 
 
+def hold_password(conn: sa.Connection, user_id: int) -> str | None:
+    """Return the hash of the password and keep it as it is until the transaction ends; None for the missing and disabled."""
+    query = sa.select(users.c.password_hash).where(users.c.id == user_id, users.c.disabled_at.is_(None))
+    found: str | None = conn.execute(query.with_for_update(read=True)).scalar_one_or_none()
+    return found
+
+
+def set_password(conn: sa.Connection, user_id: int, password_hash: str, *, replacing: str) -> bool:
+    """Give somebody another password.
+
+    Args:
+        replacing: the hash it takes the place of.
+
+    Returns:
+        False when theirs is another one meanwhile, or the account is disabled.
+    """
+    statement = (
+        sa.update(users)
+        .where(users.c.id == user_id, users.c.password_hash == replacing, users.c.disabled_at.is_(None))
+        .values(password_hash=password_hash)
+    )
+    return conn.execute(statement).rowcount == 1
+
+
 def disable(conn: sa.Connection, user_id: int) -> None:
     """Close an account; its messages stay."""
     conn.execute(

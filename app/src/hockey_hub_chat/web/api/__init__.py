@@ -5,7 +5,7 @@ from __future__ import annotations
 from apiflask import APIFlask
 from werkzeug.routing import IntegerConverter, Map
 
-from hockey_hub_chat.web.api import auth, clubs, conversations, describe, messages, people, schema, teams
+from hockey_hub_chat.web.api import account, auth, clubs, conversations, describe, messages, people, schema, teams
 
 __all__ = ["register"]
 
@@ -33,5 +33,5 @@ def register(app: APIFlask) -> None:
         "cookie": {"type": "apiKey", "in": "cookie", "name": "hhc_access"},
         "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
     }
-    for module in (auth, people, clubs, teams, conversations, messages, schema):
+    for module in (auth, account, people, clubs, teams, conversations, messages, schema):
         app.register_blueprint(module.blueprint)

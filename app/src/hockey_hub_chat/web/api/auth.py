@@ -50,7 +50,7 @@ def refresh() -> Response:
         given = auth.refresh(context(), request.cookies.get(REFRESH_COOKIE))
     except AuthenticationError as error:
         answer = web_errors.answer(error)
-        _clear_cookies(answer)
+        clear_cookies(answer)
         return answer
     response = make_response("", 204)
     _set_cookies(response, given)
@@ -63,7 +63,7 @@ def logout() -> Response:
     """End the session, if there is one."""
     auth.logout(context(), access_token=access_token(request), refresh_token=request.cookies.get(REFRESH_COOKIE))
     response = make_response("", 204)
-    _clear_cookies(response)
+    clear_cookies(response)
     return response
 
 
@@ -81,7 +81,8 @@ def _set_cookies(response: Response, given: auth.Tokens) -> None:
         response.set_cookie(REFRESH_COOKIE, given.refresh_token, path=REFRESH_PATH, **options)  # type: ignore[arg-type]
 
 
-def _clear_cookies(response: Response) -> None:
+def clear_cookies(response: Response) -> None:
+    """Take both tokens away from the browser."""
     secure = context().settings.cookie_secure
     response.delete_cookie(ACCESS_COOKIE, path="/", secure=secure, httponly=True, samesite="Lax")
     response.delete_cookie(REFRESH_COOKIE, path=REFRESH_PATH, secure=secure, httponly=True, samesite="Lax")

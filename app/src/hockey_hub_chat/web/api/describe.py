@@ -22,7 +22,7 @@ _MEANINGS = {
     204: "Done.",
     400: "The request could not be read.",
     401: "Nobody is logged in, or with a token that does not count.",
-    403: "Not allowed, not a member, or from another site.",
+    403: "Not allowed, not a member, the wrong password, or from another site.",
     404: "There is no such thing.",
     405: "The address means something else, for which this method is not possible.",
     409: "It contradicts what is stored.",
@@ -31,6 +31,11 @@ _MEANINGS = {
     429: "Too many in too short a time; `details.retry_after_ms`.",
     503: "The database is away for the moment; safe to try again.",
 }
+
+_ID = {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}
+_UUID = {"type": "string", "format": "uuid"}
+#: What a path names by UUID; everything else has a number.
+_BY_UUID = frozenset({"session_id"})
 
 
 def answers(*statuses: int) -> dict[int, str]:
@@ -63,5 +68,5 @@ def complete(spec: dict[Any, Any] | str) -> dict[Any, Any] | str:
                     response["content"] = operation["responses"]["201"]["content"]
             for parameter in operation.get("parameters", ()):
                 if parameter["in"] == "path":
-                    parameter["schema"] = {"type": "integer", "minimum": 1, "maximum": 2**53 - 1}
+                    parameter["schema"] = _UUID if parameter["name"] in _BY_UUID else _ID
     return spec

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
+from hockey_hub_chat import passwords
 from hockey_hub_chat.events import Body, Id, Seq
 from hockey_hub_chat.services import teams
 from hockey_hub_chat.services.conversations import MAX_MEMBERS, MAX_NAME
@@ -16,6 +17,7 @@ from hockey_hub_chat.services.teams import ClubView, TeamView
 from hockey_hub_chat.storage.conversations import Conversation as StoredConversation
 from hockey_hub_chat.storage.conversations import Member
 from hockey_hub_chat.storage.messages import MAX_PAGE, StoredMessage, is_storable
+from hockey_hub_chat.storage.sessions import Device
 from hockey_hub_chat.storage.teams import MAX_PAGE as MAX_LISTED
 from hockey_hub_chat.storage.teams import Club as StoredClub
 from hockey_hub_chat.storage.teams import TeamMember as StoredTeamMember
@@ -76,6 +78,17 @@ class Login(_In):
 
     username: Annotated[Text, Field(min_length=1, max_length=100)]
     password: Annotated[str, Field(strict=True, min_length=1, max_length=1024)]
+
+
+class NewPassword(_In):
+    """One's password as it is, and as it shall be."""
+
+    current: Annotated[str, Field(strict=True, min_length=1, max_length=1024)]
+    #: The service knows the rules; these are for the description.
+    new: Annotated[
+        str,
+        Field(strict=True, json_schema_extra={"minLength": passwords.MIN_LENGTH, "maxLength": passwords.MAX_LENGTH}),
+    ]
 
 
 class NewConversation(_In):
@@ -204,6 +217,41 @@ class LoggedIn(_Out):
     """Logged in; the tokens are in the cookies."""
 
     user: Me
+
+
+class Session(_Out):
+    """One of one's own log-ins. ``renewed_at`` is when its tokens were renewed last; null when they never were."""
+
+    id: UUID
+    user_agent: str
+    created_at: datetime
+    renewed_at: datetime | None
+    expires_at: datetime
+    current: bool
+
+    @classmethod
+    def of(cls, stored: Device, current: UUID) -> Session:
+        """Return the JSON form; ``current`` is the session that asks."""
+        return cls(
+            id=stored.id,
+            user_agent=stored.user_agent,
+            created_at=stored.created_at,
+            renewed_at=stored.renewed_at,
+            expires_at=stored.expires_at,
+            current=stored.id == current,
+        )
+
+
+class Sessions(_Out):
+    """One's log-ins that are not over, the newest first."""
+
+    sessions: list[Session]
+
+
+class EndedSessions(_Out):
+    """How many log-ins were ended."""
+
+    ended: int
 
 
 class Users(_Out):
