@@ -76,7 +76,9 @@ class Client:
         elif kind == "error" and client_id in self.unacknowledged:
             if frame["retryable"]:
                 delay_ms = frame["details"].get("retry_after_ms", 1000)
-                self.retries.add(asyncio.create_task(self.push(client_id, delay_ms)))
+                retry = asyncio.create_task(self.push(client_id, delay_ms))
+                self.retries.add(retry)
+                retry.add_done_callback(self.retries.discard)
             else:
                 refused = self.unacknowledged.pop(client_id)
                 print(f"not sent, {frame['code']}: {refused['body']}", file=sys.stderr, flush=True)

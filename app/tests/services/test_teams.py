@@ -53,6 +53,25 @@ def test_a_foreign_team_and_an_unknown_one_answer_alike(club: Club) -> None:
     assert len(said) == 2
 
 
+def test_a_club_cannot_take_in_the_children_of_another(club: Club) -> None:
+    root, chief, home = found(club)
+    team = teams.create_team(club.ctx, chief, home, "U15", "2026", None).team.id
+    rival = club.who("rival")
+    other = teams.create_club(club.ctx, root, "Other").club.id
+    teams.add_admin(club.ctx, root, other, rival.user_id)
+    theirs = teams.create_team(club.ctx, rival, other, "U15", "2026", None).team.id
+    child = club.add("child")
+    teams.add_role(club.ctx, chief, team, child, "player")
+    guardians.set_birth_date(club.ctx, chief, child, date(2012, 5, 1))
+    with pytest.raises(PermissionDeniedError, match="in another club"):
+        teams.add_role(club.ctx, rival, theirs, child, "player")
+    with pytest.raises(PermissionDeniedError):
+        guardians.set_birth_date(club.ctx, rival, child, None)
+    assert dates(teams.get_team(club.ctx, rival, theirs)) == {}
+    assert teams.add_role(club.ctx, root, theirs, child, "player")[1]  # the site's administrator moves people
+    assert teams.add_role(club.ctx, rival, theirs, child, "coach")[1]  # who is in the club may be more in it
+
+
 def test_a_name_in_a_season_is_taken_once(club: Club) -> None:
     _, chief, home = found(club)
     teams.create_team(club.ctx, chief, home, "U15", "2026", "U15")

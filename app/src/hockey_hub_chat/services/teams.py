@@ -5,7 +5,8 @@ Rules that live here (who may do what is ``services.policy``):
 - A club or a team answers whoever is neither in it nor an administrator of it as if it did not exist.
 - Somebody may have several roles in one team; a team has at most ``MAX_MEMBERS`` people.
 - An archived team stays readable and may lose people, but takes none and is not renamed.
-- A birth date is shown to the person, to their guardians, and to the club's administrators.
+- A birth date is shown to the person, to their guardians, and to the club's administrators. So a club cannot take in who belongs to
+  another: only an administrator of the site can.
 """
 
 from __future__ import annotations
@@ -215,13 +216,15 @@ def add_role(
 
     Raises:
         NotFoundError: unknown team, not the person's, or no such person.
-        PermissionDeniedError: in it, but not one who may give this role.
+        PermissionDeniedError: in it, but not one who may give this role; or the person belongs to another club.
         ConflictError: the team is archived or full.
     """
     with writing(ctx.engine) as conn:
         team = _check_team(conn, principal, team_id, _CHANGES[role], for_update=True)
         _check_active(team)
+        teams.lock_people(conn, [user_id])  # or two clubs could take somebody in at once
         check_person(conn, user_id)
+        _check_ours(conn, principal, team.club_id, user_id)
         is_known = bool(teams.roles_in_team(conn, team_id, user_id))
         if not is_known and teams.count_people(conn, team_id) >= MAX_MEMBERS:
             raise ConflictError(f"The team is full: it has {MAX_MEMBERS} members.", {"max": MAX_MEMBERS})
@@ -254,6 +257,17 @@ def check_person(conn: sa.Connection, user_id: int) -> None:
     """
     if not any(not user.is_probe for user in users.find_active(conn, [user_id])):
         raise NotFoundError("There is no such person.", {"user_ids": [user_id]})
+
+
+def _check_ours(conn: sa.Connection, principal: Principal, club_id: int, user_id: int) -> None:
+    """Keep a club from taking in who belongs to another: its administrators would see their birth date and choose their guardians.
+
+    Raises:
+        PermissionDeniedError: somebody of another club alone.
+    """
+    belongs_to = teams.clubs_of(conn, user_id)
+    if belongs_to and club_id not in belongs_to and not principal.is_admin:
+        raise PermissionDeniedError("This person is in another club. Ask an administrator of the site to add them.")
 
 
 def _everything_or(principal: Principal) -> int | None:

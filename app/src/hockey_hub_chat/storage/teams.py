@@ -124,6 +124,11 @@ def administers_club_of(conn: sa.Connection, admin_id: int, person_id: int) -> b
     return conn.execute(sa.select(query.exists())).scalar_one()
 
 
+def clubs_of(conn: sa.Connection, user_id: int) -> set[int]:
+    """Return the clubs in one of whose teams somebody is, archived ones included."""
+    return {row.club_id for row in conn.execute(_clubs_of(user_id))}
+
+
 # --- teams -----------------------------------------------------------------------------------------------------------
 
 
