@@ -83,6 +83,9 @@ class HttpBeside(Scenario):
         machine.settle(server.pid)
         token = site.token(load.connections + 1)
 
+        # A worker's first answers compile statements and open connections; what follows is what people wait for.
+        web.times(server.port, token, ["/api/conversations"] * int(HTTP_RATE), rate=HTTP_RATE)
+
         def ask() -> Figures:
             requests = int(HTTP_RATE * (load.seconds - 0.5))
             return web.figures(web.times(server.port, token, ["/api/conversations"] * requests, rate=HTTP_RATE))
